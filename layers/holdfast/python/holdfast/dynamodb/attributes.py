@@ -1,0 +1,52 @@
+"""Python values and DynamoDB's attribute values: exact, and only the kinds that rows are made of."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def to_attribute(value: Any) -> dict[str, Any]:
+    match value:
+        case str():
+            return {"S": value}
+        case bool():
+            return {"BOOL": value}
+        case int():
+            return {"N": str(value)}
+        case bytes():
+            return {"B": value}
+        case None:
+            return {"NULL": True}
+        case Mapping():
+            return {"M": to_item(value)}
+        case list() | tuple():
+            return {"L": [to_attribute(member) for member in value]}
+        case _:
+            # Floats are left out on purpose: what must be exact is counted in integers.
+            raise TypeError(
+                f"{type(value).__name__} is not kept in rows; use str, int, bytes, bool, None, list or dict"
+            )
+
+
+def from_attribute(attribute: Mapping[str, Any]) -> Any:
+    ((kind, value),) = attribute.items()
+    match kind:
+        case "S" | "B" | "BOOL":
+            return value
+        case "N":
+            return int(value)
+        case "NULL":
+            return None
+        case "M":
+            return from_item(value)
+        case "L":
+            return [from_attribute(member) for member in value]
+        case _:
+            raise TypeError(f"attributes of kind {kind} are not written by Holdfast")
+
+
+def to_item(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: to_attribute(value) for name, value in row.items()}
+
+
+def from_item(item: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: from_attribute(attribute) for name, attribute in item.items()}

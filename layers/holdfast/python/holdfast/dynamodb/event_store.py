@@ -1,0 +1,391 @@
+"""
+The event store on DynamoDB: one append is one item, written by one conditional put.
+
+A commit lies at `pk = S#<tenant>#<stream>`, `sk = its first version`. There is no head item: a writer reads
+the newest commit and puts its own at the key behind it, so two writers meet at one key and one of them
+loses, and is handed the winner's events by the refusal itself. Appends that expect any version, reach several
+streams or bring companions are one transaction.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from holdfast.clock import Clock, from_micros, to_micros
+from holdfast.dynamodb.attributes import from_item, to_item
+from holdfast.dynamodb.transport import AttributeMap, BotocoreTransport, Cancelled, Reason
+from holdfast.dynamodb.writes import Database, companion_action, put_action, put_new, transact_once
+from holdfast.errors import Unavailable
+from holdfast.ids import derived
+from holdfast.retry import Budget, repeat
+from holdfast.streams.companions import Companion, CompanionRefused
+from holdfast.streams.packing import Codec, Packed, Sealed, fingerprint_of, prepare, seal, unpack
+from holdfast.streams.rules import (
+    answer_of,
+    check_appends,
+    check_fresh,
+    empty,
+    expected_version,
+    is_fresh,
+    mismatch,
+    recognise,
+    wants_any,
+)
+from holdfast.streams.values import (
+    ANY,
+    CLOCK_SKEW_MAX,
+    Append,
+    Appended,
+    Boundary,
+    Commit,
+    Expected,
+    Instant,
+    StaleStream,
+    check_stream,
+    check_tenant,
+)
+
+E = TypeVar("E")
+
+ROUNDS: Final = Budget(attempts_max=8, seconds_max=12.0)
+"""How often an `any` append looks for the end of its stream again."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables behind the roles that streams need, and those that companions name."""
+
+    commits: str
+    operations: str
+    companions: Mapping[str, str]
+
+    def of_role(self, role: str) -> str:
+        return self.companions[role]
+
+
+class DynamoEventStores(Generic[E]):
+    """Every tenant's streams in one pair of tables."""
+
+    def __init__(self, database: Database, codec: Codec[E], tables: Tables) -> None:
+        self._database = database
+        self._codec = codec
+        self._tables = tables
+
+    @classmethod
+    def connect(cls, codec: Codec[E], tables: Tables, *, clock: Clock | None = None) -> "DynamoEventStores[E]":
+        """Use the DynamoDB that the environment names."""
+        return cls(Database.connect(BotocoreTransport(), clock), codec, tables)
+
+    def of(self, tenant: str, actor: str) -> "DynamoEventStore[E]":
+        return DynamoEventStore(self._database, self._codec, self._tables, check_tenant(tenant), actor)
+
+
+class _Lost(Exception):
+    """An `any` append met another writer at the end of its stream."""
+
+
+class DynamoEventStore(Generic[E]):
+    """One tenant's streams, written by one actor. See `EventStore` for the promises."""
+
+    def __init__(self, database: Database, codec: Codec[E], tables: Tables, tenant: str, actor: str) -> None:
+        self._database = database
+        self._codec = codec
+        self._tables = tables
+        self._tenant = tenant
+        self._actor = actor
+
+    # ----- writing
+
+    def append(
+        self,
+        stream: str,
+        expected: Expected,
+        events: Sequence[E],
+        *,
+        commit_id: str,
+        fingerprint: bytes | None = None,
+        companions: Sequence[Companion] = (),
+    ) -> Appended:
+        wish = Append(stream, expected, events, fingerprint)
+        if expected == ANY or companions:
+            return self.append_many([wish], commit_id=commit_id, companions=companions)[0]
+        check_appends([wish], ())
+        content = prepare(self._codec, events, fingerprint)
+        stand = self._stand(wish, content, commit_id)
+        if isinstance(stand, Appended):
+            return stand
+        sealed = self._seal(stand, content, commit_id)
+        standing = put_new(
+            self._database, self._tables.commits, item_of(sealed), before_attempt=lambda: self._check_clock([stand])
+        )
+        if standing is None:
+            return answer_of(sealed, self._instant())
+        winner = self._commit(standing)
+        answer = recognise(winner, commit_id, content)
+        if answer:
+            return answer
+        raise StaleStream(stream, winner.version, winner)
+
+    def append_many(
+        self, appends: Sequence[Append[E]], *, commit_id: str, companions: Sequence[Companion] = ()
+    ) -> tuple[Appended, ...]:
+        check_appends(appends, companions)
+        contents = [prepare(self._codec, wish.events, wish.fingerprint) for wish in appends]
+
+        def attempt() -> tuple[Appended, ...]:
+            stands = [self._stand(wish, content, commit_id) for wish, content in zip(appends, contents, strict=True)]
+            replays = tuple(stand for stand in stands if isinstance(stand, Appended))
+            if replays:
+                return self._recall(contents, commit_id) if wants_any(appends) else replays
+            boundaries = [stand for stand in stands if isinstance(stand, Boundary)]
+            return self._transact(appends, boundaries, contents, commit_id, companions)
+
+        try:
+            return repeat(attempt, on=_Lost, budget=ROUNDS, clock=self._database.clock)
+        except _Lost as error:
+            raise Unavailable(
+                "contended",
+                "Too many writers meet at the end of this stream. Nothing happened; repeat.",
+                retry_after_seconds=1,
+            ) from error
+
+    def _stand(self, wish: Append[E], content: Packed, commit_id: str) -> Boundary | Appended:
+        """
+        Find the boundary that the wish may stand on, or the answer that it was given before.
+
+        A commit that expected version n lies at n + 1 for ever, so an author who asks again finds it
+        there, however far the stream has gone since.
+        """
+        if isinstance(wish.expected, Boundary) and is_fresh(wish.expected, self._database.clock):
+            return wish.expected
+        newest = self.last(wish.stream)
+        end = newest.boundary if newest else empty(wish.stream, self._instant())
+        expected = expected_version(wish)
+        if expected is None or expected == end.version:
+            return end
+        is_newest = newest is not None and newest.first_version == expected + 1
+        winner = newest if is_newest else self._commit_at(wish.stream, expected + 1)
+        answer = recognise(winner, commit_id, content)
+        if answer:
+            return answer
+        raise StaleStream(wish.stream, end.version, winner)
+
+    def _transact(
+        self,
+        appends: Sequence[Append[E]],
+        boundaries: Sequence[Boundary],
+        contents: Sequence[Packed],
+        commit_id: str,
+        companions: Sequence[Companion],
+    ) -> tuple[Appended, ...]:
+        commits = [
+            self._seal(boundary, content, commit_id) for boundary, content in zip(boundaries, contents, strict=True)
+        ]
+        actions = [{"Put": put_action(self._tables.commits, item_of(sealed))} for sealed in commits]
+        actions += [companion_action(companion, self._tables.of_role(companion.table)) for companion in companions]
+        if wants_any(appends):
+            actions.append({"Put": put_action(self._tables.operations, self._operation_row(commits, commit_id))})
+        try:
+            transact_once(
+                self._database,
+                actions,
+                token=derived(commit_id, *(sealed.hash.hex() for sealed in commits)),
+                before_attempt=lambda: self._check_clock(boundaries),
+            )
+        except Cancelled as cancelled:
+            return self._explain(cancelled, appends, contents, commit_id)
+        read_at = self._instant()
+        return tuple(answer_of(sealed, read_at) for sealed in commits)
+
+    def _explain(
+        self, cancelled: Cancelled, appends: Sequence[Append[E]], contents: Sequence[Packed], commit_id: str
+    ) -> tuple[Appended, ...]:
+        """Find in the reasons of a cancelled transaction whether it was done before, or what stands in its way."""
+        own, rest = cancelled.reasons[: len(appends)], cancelled.reasons[len(appends) :]
+        operation = rest[-1] if wants_any(appends) else None
+        if operation and operation.item:
+            return self._recorded(operation.item, contents, commit_id)
+        winners = [self._commit(reason.item) if reason.item else None for reason in own]
+        answers = [recognise(winner, commit_id, content) for winner, content in zip(winners, contents, strict=True)]
+        if any(answers):
+            return tuple(answer for answer in answers if answer)
+        for wish, winner in zip(appends, winners, strict=True):
+            if winner and wish.expected != ANY:
+                raise StaleStream(wish.stream, winner.version, winner)
+        if any(winners):
+            raise _Lost
+        self._refuse_companion(rest[:-1] if operation else rest)
+        raise cancelled  # a reason that is no condition's: a fault of ours
+
+    @staticmethod
+    def _refuse_companion(reasons: Sequence[Reason]) -> None:
+        for index, reason in enumerate(reasons):
+            if reason.code == "ConditionalCheckFailed":
+                raise CompanionRefused(index, from_item(reason.item) if reason.item else None)
+
+    def _operation_row(self, commits: Sequence[Sealed], commit_id: str) -> AttributeMap:
+        """Remember where an operation that expected any version came to stand; nothing else could tell it later."""
+        return to_item(
+            {
+                "pk": self._operation_key(commit_id),
+                "sk": 0,
+                "fp": fingerprint_of(sealed.fingerprint for sealed in commits),
+                "places": [
+                    [sealed.stream, sealed.first_version, len(sealed.events), to_micros(sealed.recorded_at)]
+                    for sealed in commits
+                ],
+            }
+        )
+
+    def _recall(self, contents: Sequence[Packed], commit_id: str) -> tuple[Appended, ...]:
+        """Read the answer of an operation of which one commit has been recognised, so that all of it was written."""
+        key = to_item({"pk": self._operation_key(commit_id), "sk": 0})
+        answer = self._database.read(
+            "GetItem", {"TableName": self._tables.operations, "Key": key, "ConsistentRead": True}
+        )
+        return self._recorded(answer["Item"], contents, commit_id)
+
+    def _operation_key(self, commit_id: str) -> str:
+        return f"O#{self._tenant}#{commit_id}"
+
+    def _recorded(self, item: AttributeMap, contents: Sequence[Packed], commit_id: str) -> tuple[Appended, ...]:
+        row = from_item(item)
+        if row["fp"] != fingerprint_of(content.fingerprint for content in contents):
+            raise mismatch()
+        return tuple(
+            Appended(
+                stream=stream,
+                first_version=first_version,
+                version=first_version + count - 1,
+                commit_id=commit_id,
+                recorded_at=from_micros(recorded_at),
+                is_replay=True,
+            )
+            for stream, first_version, count, recorded_at in row["places"]
+        )
+
+    def _seal(self, boundary: Boundary, content: Packed, commit_id: str) -> Sealed:
+        return seal(
+            self._tenant,
+            boundary,
+            content,
+            commit_id=commit_id,
+            actor=self._actor,
+            now=self._database.clock.now(),
+        )
+
+    def _check_clock(self, boundaries: Sequence[Boundary]) -> None:
+        """Refuse an attempt with a clock that would lift a stream's time for good, or on a boundary grown old."""
+        skew = self._database.skew
+        if skew is not None and abs(skew) > CLOCK_SKEW_MAX:
+            raise Unavailable(
+                "clock_skew",
+                f"This machine's clock is {skew.total_seconds():+.0f} s off the store's. Nothing happened; set it.",
+            )
+        for boundary in boundaries:
+            check_fresh(boundary, self._database.clock)
+
+    # ----- reading
+
+    def read(self, stream: str, after: int = 0, *, until: int | None = None) -> Iterator[Commit[E]]:
+        key = self._key(stream)
+        if after > 0:
+            # The commit that holds version after + 1 may begin before it.
+            around = next(self._query(key, "sk <= :sk", {":sk": after + 1}, newest_first=True, limit=1), None)
+            if around and around.version > after:
+                yield around
+        for commit in self._query(key, "sk > :sk", {":sk": after + 1 if after > 0 else 0}):
+            if until is not None and commit.first_version > until:
+                return
+            yield commit
+
+    def read_back(self, stream: str, before: int | None = None) -> Iterator[Commit[E]]:
+        if before is None:
+            return self._query(self._key(stream), newest_first=True)
+        return self._query(self._key(stream), "sk < :sk", {":sk": before}, newest_first=True)
+
+    def last(self, stream: str) -> Commit[E] | None:
+        return next(self._query(self._key(stream), newest_first=True, limit=1), None)
+
+    def _commit_at(self, stream: str, first_version: int) -> Commit[E] | None:
+        answer = self._database.read(
+            "GetItem",
+            {
+                "TableName": self._tables.commits,
+                "Key": to_item({"pk": self._key(stream), "sk": first_version}),
+                "ConsistentRead": True,
+            },
+        )
+        return self._commit(answer["Item"]) if "Item" in answer else None
+
+    def _query(
+        self,
+        key: str,
+        condition: str | None = None,
+        values: Mapping[str, int] | None = None,
+        *,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[Commit[E]]:
+        """Walk commits page by page (1 MB each); the pages are as many as the stream has, and read on demand."""
+        request: dict[str, Any] = {
+            "TableName": self._tables.commits,
+            "KeyConditionExpression": "pk = :pk" + (f" AND {condition}" if condition else ""),
+            "ExpressionAttributeValues": to_item({":pk": key, **(values or {})}),
+            "ConsistentRead": True,
+            "ScanIndexForward": not newest_first,
+        }
+        if limit:
+            request["Limit"] = limit
+        while True:
+            answer = self._database.read("Query", request)
+            for item in answer["Items"]:
+                yield self._commit(item)
+            if "LastEvaluatedKey" not in answer or limit:
+                return
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def _commit(self, item: AttributeMap) -> Commit[E]:
+        return commit_of(item, self._codec.decode, self._instant())
+
+    def _key(self, stream: str) -> str:
+        return f"S#{self._tenant}#{check_stream(stream)}"
+
+    def _instant(self) -> Instant:
+        clock = self._database.clock
+        return Instant(clock.now(), clock.monotonic())
+
+
+def item_of(sealed: Sealed) -> AttributeMap:
+    return to_item(
+        {
+            "pk": f"S#{sealed.tenant}#{sealed.stream}",
+            "sk": sealed.first_version,
+            "n": len(sealed.events),
+            "ev": sealed.packed,
+            "commit_id": sealed.commit_id,
+            "fp": sealed.fingerprint,
+            "actor": sealed.actor,
+            "rt": to_micros(sealed.recorded_at),
+            "tlo": to_micros(sealed.earliest),
+            "thi": to_micros(sealed.latest),
+            "prev": sealed.previous_hash,
+            "hash": sealed.hash,
+        }
+    )
+
+
+def commit_of(item: AttributeMap, decode: Callable[[bytes], E], read_at: Instant) -> Commit[E]:
+    row = from_item(item)
+    return Commit(
+        stream=row["pk"].split("#", 2)[2],
+        first_version=row["sk"],
+        events=tuple(decode(event) for event in unpack(row["ev"])),
+        commit_id=row["commit_id"],
+        fingerprint=row["fp"],
+        actor=row["actor"],
+        recorded_at=from_micros(row["rt"]),
+        previous_hash=row["prev"],
+        hash=row["hash"],
+        read_at=read_at,
+    )

@@ -1,0 +1,257 @@
+"""
+The three writes that survive a lost reply; the kernel offers no other.
+
+A reply can be lost after the write happened. Whoever repeats then meets its own write and must not
+take it for somebody else's. So a change is
+
+1. a **put that knows its author** (`put_new`): the key must be free, and if it is not, what stands
+   there says whether it was us;
+2. **one transaction with an operation row** (`transact_once`): a row that must be new, named after the
+   operation, looked at when it is not;
+3. a **guarded update** (`update_guarded`): a condition that is false once it has been applied, and an
+   update that recognises itself in the row that comes back.
+
+A write whose outcome is unknown is repeated as it was, same bytes and same ids, until the answer is
+definite. If that does not come in time, the outcome stays `Uncertain`; it is never shown as failed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from holdfast.clock import Clock, SystemClock
+from holdfast.dynamodb.attributes import from_item, to_attribute, to_item
+from holdfast.dynamodb.transport import Answer, AttributeMap, Busy, Refused, Rejected, Transport, Unknown
+from holdfast.errors import Conflict, ServiceError, Throttled, Unavailable, Uncertain
+from holdfast.retry import Budget, repeat
+from holdfast.streams.companions import AtLeast, Check, Companion, Condition, Is, Missing, Put, Row, Update
+
+CALLS: Final = Budget(attempts_max=8, seconds_max=12.0)
+"""How often and how long one call is repeated. It ends well inside API Gateway's 29 s."""
+
+
+@dataclass
+class Database:
+    """DynamoDB as the kernel uses it: a transport, a clock, and how far the two disagree."""
+
+    transport: Transport
+    clock: Clock
+    budget: Budget = CALLS
+    skew: timedelta | None = None
+    """How far ahead of the store our clock was at the last answer; None before the first."""
+
+    @classmethod
+    def connect(cls, transport: Transport, clock: Clock | None = None) -> "Database":
+        return cls(transport, clock or SystemClock())
+
+    def read(self, operation: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Make a call that changes nothing, repeated within the budget."""
+        try:
+            return self._repeat(lambda: self._attempt(operation, request)).body
+        except (Busy, Unknown) as error:
+            raise _nothing_happened(error) from error
+
+    def write(
+        self, operation: str, request: Mapping[str, Any], *, before_attempt: Callable[[], None] | None = None
+    ) -> Mapping[str, Any]:
+        """
+        Make a call that changes something, repeated as it is until the answer is definite.
+
+        *before_attempt* may forbid an attempt by raising a `ServiceError`.
+
+        Raises:
+            Refused, Cancelled: definite answers, which the caller must compare with its own write.
+            Throttled, Unavailable: nothing happened.
+            Uncertain: it may have happened.
+        """
+        may_have_happened = False
+
+        def attempt() -> Answer:
+            nonlocal may_have_happened
+            if before_attempt:
+                before_attempt()
+            try:
+                return self._attempt(operation, request)
+            except Unknown:
+                may_have_happened = True
+                raise
+
+        try:
+            return self._repeat(attempt).body
+        except (Busy, Unknown, Rejected, ServiceError) as error:
+            if may_have_happened:
+                raise Uncertain(
+                    "outcome_unknown",
+                    "The store did not say whether this was written. Ask again with the same idempotency key.",
+                    retry_after_seconds=1,
+                ) from error
+            if isinstance(error, Busy):
+                raise _nothing_happened(error) from error
+            raise
+
+    def _repeat(self, attempt: Callable[[], Answer]) -> Answer:
+        return repeat(attempt, on=(Busy, Unknown), budget=self.budget, clock=self.clock)
+
+    def _attempt(self, operation: str, request: Mapping[str, Any]) -> Answer:
+        answer = self.transport.call(operation, request)
+        if answer.date:
+            self.skew = self.clock.now() - answer.date
+        return answer
+
+
+def _nothing_happened(error: Busy | Unknown) -> ServiceError:
+    if isinstance(error, Busy) and error.is_throttle:
+        return Throttled(
+            "store_throttled", "The store is asked too much at once. Wait, then repeat.", retry_after_seconds=1
+        )
+    return Unavailable(
+        "store_unavailable", "The store does not answer. Nothing happened; repeat.", retry_after_seconds=1
+    )
+
+
+def put_new(
+    database: Database,
+    table: str,
+    item: AttributeMap,
+    *,
+    before_attempt: Callable[[], None] | None = None,
+) -> AttributeMap | None:
+    """
+    Put *item* where its key is free.
+
+    Returns None when it was put, and otherwise the item that stands there: the caller compares the
+    author it carries with its own, since an earlier attempt may have been the one that wrote it.
+    """
+    try:
+        database.write("PutItem", put_action(table, item), before_attempt=before_attempt)
+    except Refused as refusal:
+        if refusal.item is None:
+            raise Conflict("no_old_item", "The store refused the key and did not say what stands there.") from refusal
+        return refusal.item
+    return None
+
+
+def transact_once(
+    database: Database,
+    actions: Sequence[Mapping[str, Any]],
+    *,
+    token: str,
+    before_attempt: Callable[[], None] | None = None,
+) -> None:
+    """
+    Carry out *actions* together; at least one of them must put a row that knows this operation.
+
+    *token* (36 characters at most) keeps DynamoDB from working twice within ten minutes. It is not what makes
+    the operation happen once: the row is.
+
+    Raises:
+        Cancelled: nothing happened now; the reasons may show that it happened before.
+    """
+    request = {"TransactItems": list(actions), "ClientRequestToken": token}
+    database.write("TransactWriteItems", request, before_attempt=before_attempt)
+
+
+def update_guarded(
+    database: Database, update: Update, *, table: str, is_applied: Callable[[Row], bool]
+) -> tuple[bool, Row | None]:
+    """
+    Change one row if its conditions hold. They must not hold any more once it has been changed.
+
+    Returns whether the change stands, and the row as it is now. *is_applied* recognises the change in a row
+    on which the conditions fail: it may be the work of an earlier attempt.
+    """
+    request = update_action(table, update) | {
+        "ReturnValues": "ALL_NEW",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+    try:
+        answer = database.write("UpdateItem", request)
+    except Refused as refusal:
+        row = from_item(refusal.item) if refusal.item is not None else None
+        return row is not None and is_applied(row), row
+    return True, from_item(answer["Attributes"])
+
+
+def put_action(table: str, item: AttributeMap) -> dict[str, Any]:
+    return {
+        "TableName": table,
+        "Item": item,
+        "ConditionExpression": "attribute_not_exists(pk)",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def update_action(table: str, update: Update) -> dict[str, Any]:
+    expression = _Expression()
+    condition = expression.conditions(update.when)
+    clauses = []
+    if update.set:
+        clauses.append(
+            "SET " + ", ".join(f"{expression.name(k)} = {expression.value(v)}" for k, v in update.set.items())
+        )
+    if update.add:
+        clauses.append("ADD " + ", ".join(f"{expression.name(k)} {expression.value(v)}" for k, v in update.add.items()))
+    return {
+        "TableName": table,
+        "Key": to_item(update.key),
+        "UpdateExpression": " ".join(clauses),
+        "ConditionExpression": condition,
+        **expression.placeholders(),
+    }
+
+
+def companion_action(companion: Companion, table: str) -> dict[str, Any]:
+    """Write a companion as one action of a transaction."""
+    match companion:
+        case Put():
+            return {"Put": put_action(table, to_item({**companion.key, **companion.row}))}
+        case Update():
+            return {"Update": update_action(table, companion) | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}}
+        case Check():
+            expression = _Expression()
+            return {
+                "ConditionCheck": {
+                    "TableName": table,
+                    "Key": to_item(companion.key),
+                    "ConditionExpression": expression.conditions(companion.when),
+                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                    **expression.placeholders(),
+                }
+            }
+
+
+class _Expression:
+    """Names and values of one expression, each behind a placeholder, so that no attribute name is a reserved word."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._values: dict[str, dict[str, Any]] = {}
+
+    def name(self, attribute: str) -> str:
+        return self._names.setdefault(attribute, f"#{len(self._names)}")
+
+    def value(self, value: Any) -> str:
+        placeholder = f":{len(self._values)}"
+        self._values[placeholder] = to_attribute(value)
+        return placeholder
+
+    def conditions(self, when: Sequence[Condition]) -> str:
+        if not when:
+            raise ValueError("a guarded write names at least one condition")
+        return " AND ".join(self._condition(condition) for condition in when)
+
+    def placeholders(self) -> dict[str, Any]:
+        names = {placeholder: attribute for attribute, placeholder in self._names.items()}
+        return {"ExpressionAttributeNames": names} | (
+            {"ExpressionAttributeValues": self._values} if self._values else {}
+        )
+
+    def _condition(self, condition: Condition) -> str:
+        match condition:
+            case Is(attribute, value):
+                return f"{self.name(attribute)} = {self.value(value)}"
+            case Missing(attribute):
+                return f"attribute_not_exists({self.name(attribute)})"
+            case AtLeast(attribute, value):
+                return f"{self.name(attribute)} >= {self.value(value)}"

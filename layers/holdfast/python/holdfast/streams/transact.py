@@ -1,0 +1,60 @@
+"""Read, decide, append: the one loop by which a service changes anything."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from holdfast.clock import Clock, SystemClock
+from holdfast.errors import Unavailable
+from holdfast.ids import uuid7
+from holdfast.retry import Budget, repeat
+from holdfast.streams.store import EventStore
+from holdfast.streams.values import Commit, StaleStream
+
+E = TypeVar("E")
+S = TypeVar("S")
+
+DECISIONS = Budget(attempts_max=8, seconds_max=10.0)
+"""How often one call decides again when others keep getting ahead of it."""
+
+
+def transact(
+    store: EventStore[E],
+    stream: str,
+    fold: Callable[[Iterable[E]], S],
+    decide: Callable[[S], Sequence[E]],
+    *,
+    commit_id: str | None = None,
+    budget: Budget = DECISIONS,
+    clock: Clock | None = None,
+) -> S:
+    """
+    Decide on the state of *stream* and append what was decided; return the state that results.
+
+    When somebody else has appended meanwhile, read again and decide again. A decision of no events
+    appends nothing. Only a definite refusal is decided again: an unknown outcome travels on as
+    `Uncertain`, because deciding on it could do the thing twice.
+
+    Raises:
+        Unavailable: `contended`, others got ahead *budget* times; nothing was written.
+    """
+    clock = clock or SystemClock()
+    author = commit_id or uuid7(clock.now())
+
+    def attempt() -> S:
+        history: list[E] = []
+        newest: Commit[E] | None = None
+        for newest in store.read(stream):
+            history.extend(newest.events)
+        state = fold(history)
+        events = decide(state)
+        if not events:
+            return state
+        store.append(stream, newest.boundary if newest else 0, events, commit_id=author)
+        return fold([*history, *events])
+
+    try:
+        return repeat(attempt, on=StaleStream, budget=budget, clock=clock)
+    except StaleStream as error:
+        raise Unavailable(
+            "contended", f"Others kept writing to {stream!r} first. Nothing happened; repeat.", retry_after_seconds=1
+        ) from error
