@@ -1,0 +1,46 @@
+"""
+The Python SDK of Holdfast: typed, sync and async.
+
+A call answers, fails definitely, or raises `Uncertain`: what is unknown is never shown as failed.
+"""
+
+from holdfast_client.audit import Appended, AsyncAudit, Audit, EventsPage, Expected, State
+from holdfast_client.client import AsyncHoldfast, Holdfast
+from holdfast_client.conversation import Budget
+from holdfast_client.errors import (
+    Conflict,
+    Denied,
+    HoldfastError,
+    Invalid,
+    NotFound,
+    NotRunning,
+    Stale,
+    Throttled,
+    Unavailable,
+    Uncertain,
+)
+from holdfast_client.events import Event, RecordedEvent
+
+__all__ = [
+    "Appended",
+    "AsyncAudit",
+    "AsyncHoldfast",
+    "Audit",
+    "Budget",
+    "Conflict",
+    "Denied",
+    "Event",
+    "EventsPage",
+    "Expected",
+    "Holdfast",
+    "HoldfastError",
+    "Invalid",
+    "NotFound",
+    "NotRunning",
+    "RecordedEvent",
+    "Stale",
+    "State",
+    "Throttled",
+    "Unavailable",
+    "Uncertain",
+]

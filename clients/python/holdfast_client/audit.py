@@ -1,0 +1,230 @@
+"""The audit trail: append events to a stream, read them, and ask for its state at any time."""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Literal
+from urllib.parse import urlencode
+from uuid import uuid4
+
+import msgspec
+
+from holdfast_client.conversation import Answer, Call, Request
+from holdfast_client.events import Event, RecordedEvent, cloudevent_of, json_bytes, stream_path, time_text
+from holdfast_client.transport import AsyncTransport, Transport
+
+Expected = int | Literal["any"] | None
+"""The version that the stream must be at: a number, None for a stream that must not exist yet, "any" for no check."""
+
+PAGE_EVENTS = 1000
+"""The most events of one page; the service ends a page earlier at 4 MB."""
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """An acknowledged append: the events are at `first_version` to `version`, for ever."""
+
+    version: int
+    first_version: int
+    commit_id: str
+    recorded_at: datetime
+    replayed: bool = False
+    """The call had been carried out before; this is its first answer, given again."""
+
+
+class EventsPage(msgspec.Struct, frozen=True):
+    """One page of a stream; `next_after` is None on the last one."""
+
+    stream: str
+    events: list[RecordedEvent]
+    last_version: int
+    next_after: int | None
+
+
+class State(msgspec.Struct, frozen=True):
+    """The fold of a stream's events, up to a version, an event time and a recorded time."""
+
+    stream: str
+    state: Any
+    version: int
+    """The version of the last event that was applied; 0 before the first."""
+    events_applied: int
+    reducer: str
+    last_version: int
+    events_erased: int = 0
+    unapplied: list[int] = []
+    """The versions whose patch could not be applied, and changed nothing."""
+
+
+class _RawPage(msgspec.Struct, frozen=True):
+    stream: str
+    events: list[dict[str, Any]]
+    last_version: int
+    next_after: int | None = None
+
+
+class AuditCalls:
+    """What the audit trail can be asked, as calls that are yet to be made; shared by both clients."""
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        self._url = url.rstrip("/")
+        self._headers = headers
+
+    def append(
+        self,
+        stream: str,
+        events: Iterable[Event | Mapping[str, Any]],
+        expected: Expected,
+        idempotency_key: str | None,
+    ) -> Call[Appended]:
+        key = idempotency_key or str(uuid4())
+        body = {"expected_version": expected, "events": [cloudevent_of(event) for event in events]}
+        headers = {**self._headers, "content-type": "application/json", "idempotency-key": key}
+        url = f"{self._url}/v1/streams/{stream_path(stream)}/events"
+        return Call(Request("POST", url, headers, json_bytes(body), key), _read_appended)
+
+    def page(self, stream: str, after: int, limit: int) -> Call[EventsPage]:
+        return Call(self._get(stream, "events", {"after": str(after), "limit": str(limit)}), _read_page)
+
+    def state(
+        self,
+        stream: str,
+        at: datetime | str | None,
+        version: int | None,
+        known_at: datetime | str | None,
+    ) -> Call[State]:
+        facets = {
+            "at": None if at is None else time_text(at),
+            "version": None if version is None else str(version),
+            "known_at": None if known_at is None else time_text(known_at),
+        }
+        given = {name: value for name, value in facets.items() if value is not None}
+        return Call(self._get(stream, "state", given), _read_state)
+
+    def _get(self, stream: str, what: str, query: Mapping[str, str]) -> Request:
+        url = f"{self._url}/v1/streams/{stream_path(stream)}/{what}"
+        return Request("GET", f"{url}?{urlencode(query)}" if query else url, self._headers)
+
+
+def _read_appended(answer: Answer) -> Appended:
+    appended = msgspec.json.decode(answer.body, type=Appended)
+    return msgspec.structs.replace(appended, replayed=answer.headers.get("idempotency-replayed") == "true")
+
+
+def _read_page(answer: Answer) -> EventsPage:
+    page = msgspec.json.decode(answer.body, type=_RawPage)
+    events = [RecordedEvent.of(cloudevent) for cloudevent in page.events]
+    return EventsPage(page.stream, events, page.last_version, page.next_after)
+
+
+def _read_state(answer: Answer) -> State:
+    return msgspec.json.decode(answer.body, type=State)
+
+
+class _Paging:
+    """Where an iteration over a stream stands; both iterators ask it for the next page and how much of it counts."""
+
+    def __init__(self, after: int, limit: int | None) -> None:
+        self.after: int | None = after
+        self._left = limit
+
+    @property
+    def page_events(self) -> int:
+        return PAGE_EVENTS if self._left is None else min(PAGE_EVENTS, self._left)
+
+    @property
+    def is_over(self) -> bool:
+        return self.after is None or self._left == 0
+
+    def take(self, page: EventsPage) -> list[RecordedEvent]:
+        self.after = page.next_after
+        events = page.events if self._left is None else page.events[: self._left]
+        if self._left is not None:
+            self._left -= len(events)
+        return events
+
+
+class Audit:
+    """The audit trail; `AsyncAudit` is the same, awaited."""
+
+    def __init__(self, calls: AuditCalls, transport: Transport) -> None:
+        self._calls = calls
+        self._transport = transport
+
+    def append(
+        self,
+        stream: str,
+        events: Iterable[Event | Mapping[str, Any]],
+        expected: Expected = "any",
+        *,
+        idempotency_key: str | None = None,
+    ) -> Appended:
+        """
+        Append *events* to *stream*, all or none, exactly once.
+
+        Raises:
+            Stale: the stream is not at *expected*; carries its last version and the winner's events.
+            Uncertain: nobody knows; ask again with the same key.
+        """
+        return self._transport.run(self._calls.append(stream, events, expected, idempotency_key))
+
+    def events(self, stream: str, after: int = 0, *, limit: int | None = None) -> Iterator[RecordedEvent]:
+        """Read the events after version *after*, oldest first, page by page as they are asked for."""
+        paging = _Paging(after, limit)
+        while not paging.is_over:
+            yield from paging.take(self.page(stream, paging.after or 0, limit=paging.page_events))
+
+    def page(self, stream: str, after: int = 0, *, limit: int = PAGE_EVENTS) -> EventsPage:
+        """Read one page: what `events` is made of."""
+        return self._transport.run(self._calls.page(stream, after, limit))
+
+    def state(
+        self,
+        stream: str,
+        *,
+        at: datetime | str | None = None,
+        version: int | None = None,
+        known_at: datetime | str | None = None,
+    ) -> State:
+        """
+        Answer the state of *stream*: of events up to *version*, that happened by *at*, and were recorded by *known_at*.
+
+        Raises:
+            NotFound: there is no such stream, or *version* lies beyond its end.
+        """
+        return self._transport.run(self._calls.state(stream, at, version, known_at))
+
+
+class AsyncAudit:
+    """The audit trail; every promise is that of `Audit`."""
+
+    def __init__(self, calls: AuditCalls, transport: AsyncTransport) -> None:
+        self._calls = calls
+        self._transport = transport
+
+    async def append(
+        self,
+        stream: str,
+        events: Iterable[Event | Mapping[str, Any]],
+        expected: Expected = "any",
+        *,
+        idempotency_key: str | None = None,
+    ) -> Appended:
+        return await self._transport.run(self._calls.append(stream, events, expected, idempotency_key))
+
+    async def events(self, stream: str, after: int = 0, *, limit: int | None = None) -> AsyncIterator[RecordedEvent]:
+        paging = _Paging(after, limit)
+        while not paging.is_over:
+            for event in paging.take(await self.page(stream, paging.after or 0, limit=paging.page_events)):
+                yield event
+
+    async def page(self, stream: str, after: int = 0, *, limit: int = PAGE_EVENTS) -> EventsPage:
+        return await self._transport.run(self._calls.page(stream, after, limit))
+
+    async def state(
+        self,
+        stream: str,
+        *,
+        at: datetime | str | None = None,
+        version: int | None = None,
+        known_at: datetime | str | None = None,
+    ) -> State:
+        return await self._transport.run(self._calls.state(stream, at, version, known_at))
