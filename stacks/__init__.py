@@ -1,0 +1,40 @@
+"""
+Bundle, deploy and run Holdfast: the same code for AWS and for the local engine.
+
+    services    which services exist
+    layers      what every function shares: the kernel, and the locked third-party packages
+    bundle      one service -> a Chalice project -> its zip and its SAM template
+    template    Chalice's template + stacks/<service>.yaml -> what CloudFormation gets
+    changes     what a change set would do, by kind; what it puts at risk; who has to confirm it (pure)
+    deploy      plan, apply and destroy, over CloudFormation
+    tokens      the keys that functions verify tokens with, and the tokens
+    local       the embedded AWS, and the little beside it that it does not do
+
+Nothing here imports a function: Chalice does, in a process of its own.
+"""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The repository: everything that is built is read from here."""
+
+
+class StackError(Exception):
+    """Something could not be built or deployed: what happened and why, and the next command."""
+
+    def __init__(self, what: str, next_step: str) -> None:
+        super().__init__(f"{what}\n{next_step}")
+        self.what = what
+        self.next_step = next_step
+
+
+class BuildFailed(StackError):
+    """A layer or a bundle could not be made; nothing was sent anywhere."""
+
+
+class Refused(StackError):
+    """A guard said no; nothing was changed."""
+
+
+class DeployFailed(StackError):
+    """CloudFormation did not do what was planned; the message holds its own reasons."""
