@@ -1,0 +1,37 @@
+"""Small JSON files that are whole or absent, whoever is killed when."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+def write(path: Path, value: object) -> None:
+    """Write a value as JSON; a reader sees the old file or the new one, never a part."""
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file readable by its owner alone, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # mkstemp makes the file with mode 600, so a secret is never readable for a moment.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path, kind: type[T]) -> T | None:
+    """Read a value; None if there is no file, or if it is not one of ours."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
