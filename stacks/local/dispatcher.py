@@ -315,17 +315,17 @@ class _Follower(threading.Thread):
         if destination is None:
             _log.error("Gave up, and there is no on-failure destination: %s", json.dumps(facts))
             return
-        send = self._sender(destination)
-        self._until_it_answers(lambda: send(json.dumps(facts)), f"{destination} takes no message")
+        self._until_it_answers(lambda: self._send(destination, json.dumps(facts)), f"{destination} takes no message")
 
-    def _sender(self, arn: str) -> Callable[[str], Any]:
-        _, _, service, _, _, name = arn.split(":", maxsplit=5)
-        if service == "sns":
-            topics = self._make_client("sns")
-            return lambda message: topics.publish(TopicArn=arn, Message=message)
+    def _send(self, destination: str, message: str) -> None:
+        if destination.startswith("arn:aws:sns:"):
+            self._make_client("sns").publish(TopicArn=destination, Message=message)
+            return
         queues = self._make_client("sqs")
-        url = queues.get_queue_url(QueueName=name)["QueueUrl"]
-        return lambda message: queues.send_message(QueueUrl=url, MessageBody=message)
+        url = destination
+        if destination.startswith("arn:"):
+            url = queues.get_queue_url(QueueName=destination.rpartition(":")[2])["QueueUrl"]
+        queues.send_message(QueueUrl=url, MessageBody=message)
 
     def _until_it_answers(self, call: Callable[[], T], complaint: str) -> T:
         """

@@ -11,10 +11,13 @@ import sys
 import venv
 from pathlib import Path
 
+from stacks.local import locks
 from stacks.local.errors import CannotStart, Report
 
 REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "engine.txt"
 INSTALL_TIMEOUT_SECONDS = 600.0
+LOCK_SECONDS_MAX = 660.0
+"""Somebody else's install, and a little."""
 STAMP = "holdfast.stamp"
 MESSAGE_CHARACTERS_MAX = 2_000
 
@@ -26,18 +29,26 @@ def ensure_engine(directory: Path, report: Report) -> Path:
     Raises:
         CannotStart: it could not be installed; the message holds what pip said.
     """
+    directory = directory.resolve()
     python = directory / "bin" / "python"
     stamp = directory / STAMP
     wanted = _fingerprint(directory)
-    if python.exists() and stamp.exists() and stamp.read_text() == wanted:
+    if _is_in_place(python, stamp, wanted):
         return python
-    report.step("Installing the local engine into an environment of its own (about half a minute, once)")
-    stamp.unlink(missing_ok=True)
-    venv.create(directory, clear=True, with_pip=True)
-    _install(python)
-    # Last, so that an install that was cut short is done again.
-    stamp.write_text(wanted)
+    # Two stacks may share one environment, as the tests' stacks do.
+    with locks.waited_for(directory.with_suffix(".lock"), timeout_seconds=LOCK_SECONDS_MAX):
+        if not _is_in_place(python, stamp, wanted):
+            report.step("Installing the local engine into an environment of its own (about half a minute, once)")
+            stamp.unlink(missing_ok=True)
+            venv.create(directory, clear=True, with_pip=True)
+            _install(python)
+            # Last, so that an install that was cut short is done again.
+            stamp.write_text(wanted)
     return python
+
+
+def _is_in_place(python: Path, stamp: Path, wanted: str) -> bool:
+    return python.exists() and stamp.exists() and stamp.read_text() == wanted
 
 
 def _fingerprint(directory: Path) -> str:

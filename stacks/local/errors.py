@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from stacks import StackError
+
 
 class Report(Protocol):
     """Where progress goes: a terminal, a log, or both."""
@@ -9,10 +11,5 @@ class Report(Protocol):
     def step(self, text: str) -> None: ...
 
 
-class CannotStart(Exception):
+class CannotStart(StackError):
     """The local stack cannot run: what happened and why, and what to do next."""
-
-    def __init__(self, what: str, next_step: str) -> None:
-        super().__init__(f"{what}\n{next_step}")
-        self.what = what
-        self.next_step = next_step

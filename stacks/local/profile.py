@@ -35,7 +35,7 @@ class StreamSource(msgspec.Struct, frozen=True, kw_only=True):
     retries_max: int = RETRY_FOR_EVER
     """`MaximumRetryAttempts`."""
     on_failure_arn: str | None = None
-    """`DestinationConfig.OnFailure.Destination`: a queue or a topic."""
+    """`DestinationConfig.OnFailure.Destination`: a queue or a topic; once resolved, possibly a queue's URL."""
     reports_item_failures: bool = False
     """`FunctionResponseTypes` holds `ReportBatchItemFailures`."""
     filters: tuple[str, ...] = ()
