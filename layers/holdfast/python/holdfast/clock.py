@@ -1,14 +1,19 @@
 """Time as an argument: everything that asks what time it is asks a `Clock` it was given."""
 
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from holdfast.errors import Invalid
+
 Now = Callable[[], datetime]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+
+_RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:[0-5]\d)(?:\.(\d{1,6})\d*)?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII)
 
 
 class Clock(Protocol):
@@ -69,3 +74,24 @@ def from_micros(micros: int) -> datetime:
 def to_text(moment: datetime) -> str:
     """Write *moment* as RFC 3339 in UTC with microseconds and `Z`: the one form in which times leave Holdfast."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def from_text(text: str) -> datetime:
+    """
+    Read an RFC 3339 time, which always says its offset; digits beyond microseconds are cut off.
+
+    Leap seconds are refused: no clock here could hold one.
+
+    Raises:
+        Invalid: `invalid_time`.
+    """
+    match = _RFC_3339.fullmatch(text)
+    if match:
+        day, time_of_day, fraction, offset = match.groups()
+        try:
+            return datetime.fromisoformat(
+                f"{day}T{time_of_day}.{(fraction or '').ljust(6, '0')}{offset.upper()}"
+            ).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass  # a day that no month has, or a moment outside the years 1 to 9999
+    raise Invalid("invalid_time", "Write times as RFC 3339 with an offset, like 2026-01-31T12:00:00Z.")

@@ -115,12 +115,13 @@ class DynamoEventStore(Generic[E]):
         if isinstance(stand, Appended):
             return stand
         sealed = self._seal(stand, content, commit_id)
+        asked_at = self._instant()
         standing = put_new(
             self._database, self._tables.commits, item_of(sealed), before_attempt=lambda: self._check_clock([stand])
         )
         if standing is None:
-            return answer_of(sealed, self._instant())
-        winner = self._commit(standing)
+            return answer_of(sealed, asked_at)
+        winner = self._commit(standing, asked_at)
         answer = recognise(winner, commit_id, content)
         if answer:
             return answer
@@ -158,8 +159,9 @@ class DynamoEventStore(Generic[E]):
         """
         if isinstance(wish.expected, Boundary) and is_fresh(wish.expected, self._database.clock):
             return wish.expected
+        asked_at = self._instant()
         newest = self.last(wish.stream)
-        end = newest.boundary if newest else empty(wish.stream, self._instant())
+        end = newest.boundary if newest else empty(wish.stream, asked_at)
         expected = expected_version(wish)
         if expected is None or expected == end.version:
             return end
@@ -185,6 +187,7 @@ class DynamoEventStore(Generic[E]):
         actions += [companion_action(companion, self._tables.of_role(companion.table)) for companion in companions]
         if wants_any(appends):
             actions.append({"Put": put_action(self._tables.operations, self._operation_row(commits, commit_id))})
+        asked_at = self._instant()
         try:
             transact_once(
                 self._database,
@@ -194,8 +197,7 @@ class DynamoEventStore(Generic[E]):
             )
         except Cancelled as cancelled:
             return self._explain(cancelled, appends, contents, commit_id)
-        read_at = self._instant()
-        return tuple(answer_of(sealed, read_at) for sealed in commits)
+        return tuple(answer_of(sealed, asked_at) for sealed in commits)
 
     def _explain(
         self, cancelled: Cancelled, appends: Sequence[Append[E]], contents: Sequence[Packed], commit_id: str
@@ -205,7 +207,8 @@ class DynamoEventStore(Generic[E]):
         operation = rest[-1] if wants_any(appends) else None
         if operation and operation.item:
             return self._recorded(operation.item, contents, commit_id)
-        winners = [self._commit(reason.item) if reason.item else None for reason in own]
+        asked_at = self._instant()
+        winners = [self._commit(reason.item, asked_at) if reason.item else None for reason in own]
         answers = [recognise(winner, commit_id, content) for winner, content in zip(winners, contents, strict=True)]
         if any(answers):
             return tuple(answer for answer in answers if answer)
@@ -308,6 +311,7 @@ class DynamoEventStore(Generic[E]):
         return next(self._query(self._key(stream), newest_first=True, limit=1), None)
 
     def _commit_at(self, stream: str, first_version: int) -> Commit[E] | None:
+        asked_at = self._instant()
         answer = self._database.read(
             "GetItem",
             {
@@ -316,7 +320,7 @@ class DynamoEventStore(Generic[E]):
                 "ConsistentRead": True,
             },
         )
-        return self._commit(answer["Item"]) if "Item" in answer else None
+        return self._commit(answer["Item"], asked_at) if "Item" in answer else None
 
     def _query(
         self,
@@ -338,20 +342,22 @@ class DynamoEventStore(Generic[E]):
         if limit:
             request["Limit"] = limit
         while True:
+            asked_at = self._instant()
             answer = self._database.read("Query", request)
             for item in answer["Items"]:
-                yield self._commit(item)
+                yield self._commit(item, asked_at)
             if "LastEvaluatedKey" not in answer or limit:
                 return
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
-    def _commit(self, item: AttributeMap) -> Commit[E]:
-        return commit_of(item, self._codec.decode, self._instant())
+    def _commit(self, item: AttributeMap, asked_at: Instant) -> Commit[E]:
+        return commit_of(item, self._codec.decode, asked_at)
 
     def _key(self, stream: str) -> str:
         return f"S#{self._tenant}#{check_stream(stream)}"
 
     def _instant(self) -> Instant:
+        """Say when something is asked for: what the answer tells is no older, however late it is looked at."""
         clock = self._database.clock
         return Instant(clock.now(), clock.monotonic())
 

@@ -1,0 +1,315 @@
+"""Appends under every fault at every attempt, and killed before and after every call: applied once, told truly."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from holdfast.clock import ManualClock
+from holdfast.dynamodb import Database, DynamoEventStore, DynamoEventStores
+from holdfast.dynamodb.transport import Answer, Busy, Rejected, Unknown
+from holdfast.errors import Throttled, Uncertain, Unavailable
+from holdfast.streams import ANY, Append, Boundary, Is, Put, RawCodec, StaleStream, Update
+from tests.dynamo_tables import TestTables, moto_stores, row_reader
+from tests.faulty_transport import FAULTS, FaultyTransport, Killed, KillingTransport
+from tests.promises import event, events_of
+
+_NUMBERS = itertools.count()
+ATTEMPTS_COVERED = 4
+"""Every call sequence of one append fits in these; a test below sees to it."""
+
+Act = Callable[[DynamoEventStore[bytes], str], Any]
+
+
+def append_expected(store: DynamoEventStore[bytes], tenant: str) -> Any:
+    return store.append("a", 1, [event(2), event(3)], commit_id="mine")
+
+
+def append_any(store: DynamoEventStore[bytes], tenant: str) -> Any:
+    return store.append("a", ANY, [event(2), event(3)], commit_id="mine")
+
+
+def append_with_companion(store: DynamoEventStore[bytes], tenant: str) -> Any:
+    spend = Update("balances", balance_key(tenant), (Is("v", 1),), set={"v": 2}, add={"amount": -4})
+    return store.append("a", 1, [event(2), event(3)], commit_id="mine", companions=[spend])
+
+
+def append_to_two(store: DynamoEventStore[bytes], tenant: str) -> Any:
+    return store.append_many([Append("a", 1, [event(2), event(3)]), Append("b", ANY, [event(9)])], commit_id="mine")
+
+
+ACTS: list[Act] = [append_expected, append_any, append_with_companion, append_to_two]
+
+
+def balance_key(tenant: str) -> dict[str, Any]:
+    return {"pk": f"balance#{tenant}", "sk": 0}
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[TestTables]:
+    with moto_stores() as database:
+        yield database
+
+
+@pytest.fixture
+def tenant() -> str:
+    return f"f{next(_NUMBERS)}"
+
+
+@pytest.fixture
+def calm(database: TestTables, tenant: str) -> DynamoEventStore[bytes]:
+    """A store without faults, on a stream with one event and a balance of 10."""
+    store = database.stores(ManualClock()).of(tenant, "ann")
+    store.append(
+        "a",
+        0,
+        [event(1)],
+        commit_id="before",
+        companions=[Put("balances", balance_key(tenant), {"amount": 10, "v": 1})],
+    )
+    return store
+
+
+def applied_once(database: TestTables, store: DynamoEventStore[bytes], tenant: str, act: Act) -> bool:
+    row = row_reader(database)("balances", balance_key(tenant))
+    assert row is not None
+    spent = act is append_with_companion
+    return (
+        events_of(list(store.read("a"))) == [event(1), event(2), event(3)]
+        and row["amount"] == (6 if spent else 10)
+        and len(events_of(list(store.read("b")))) == (1 if act is append_to_two else 0)
+    )
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("at", range(ATTEMPTS_COVERED))
+def test_one_fault_at_any_attempt_is_survived(database, calm, tenant, act, fault, at):
+    transport = FaultyTransport(database.transport, [None] * at + [fault])
+
+    act(database.stores(ManualClock(), transport).of(tenant, "ann"), tenant)
+
+    assert applied_once(database, calm, tenant, act)
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("faults", list(itertools.product(["lost_reply", "throttle", "conflict"], repeat=3)))
+def test_three_faults_in_a_row_are_survived(database, calm, tenant, act, faults):
+    transport = FaultyTransport(database.transport, [None, *faults])
+
+    act(database.stores(ManualClock(), transport).of(tenant, "ann"), tenant)
+
+    assert transport.injected.total() == 3
+    assert applied_once(database, calm, tenant, act)
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_no_append_makes_more_calls_than_the_faults_cover(database, calm, tenant, act):
+    transport = FaultyTransport(database.transport)
+
+    act(database.stores(ManualClock(), transport).of(tenant, "ann"), tenant)
+
+    assert transport.attempts <= ATTEMPTS_COVERED
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("attempt", range(1, ATTEMPTS_COVERED + 1))
+def test_killed_at_any_call_and_asked_again_it_is_applied_once(database, calm, tenant, act, after, attempt):
+    killing = KillingTransport(database.transport, attempt, after=after)
+    try:
+        act(database.stores(ManualClock(), killing).of(tenant, "ann"), tenant)
+    except Killed:
+        assert killing.attempts == attempt
+
+    act(calm, tenant)
+
+    assert applied_once(database, calm, tenant, act)
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_an_outcome_that_stays_unknown_is_never_told_as_failed(database, calm, tenant, act):
+    writes_lost = FaultyTransport(LosesWrites(database.transport))
+    with pytest.raises(Uncertain):
+        act(database.stores(ManualClock(), writes_lost).of(tenant, "ann"), tenant)
+
+    assert applied_once(database, calm, tenant, act)  # it had been written all the time
+    act(calm, tenant)
+    assert applied_once(database, calm, tenant, act)
+
+
+def test_a_throttle_after_an_unknown_attempt_leaves_the_outcome_unknown(database, calm, tenant):
+    transport = FaultyTransport(database.transport, [None, "lost_reply", *["throttle"] * 50])
+
+    with pytest.raises(Uncertain):
+        append_expected(database.stores(ManualClock(), transport).of(tenant, "ann"), tenant)
+
+
+def test_throttled_all_the_way_nothing_happened(database, calm, tenant):
+    transport = FaultyTransport(database.transport, [None, *["throttle"] * 50])
+
+    with pytest.raises(Throttled):
+        append_expected(database.stores(ManualClock(), transport).of(tenant, "ann"), tenant)
+
+    assert calm.last("a").version == 1
+    assert transport.attempts <= 1 + 8
+
+
+def test_conflicts_with_neighbours_are_not_stale(database, calm, tenant):
+    transport = FaultyTransport(database.transport, [None, *["conflict"] * 50])
+
+    with pytest.raises(Unavailable):
+        append_with_companion(database.stores(ManualClock(), transport).of(tenant, "ann"), tenant)
+
+
+def test_repeats_are_the_same_to_the_byte(database, calm, tenant):
+    recorder = Recorder(FaultyTransport(database.transport, [None, "lost_request", "lost_request", None]))
+
+    append_with_companion(database.stores(ManualClock(), recorder).of(tenant, "ann"), tenant)
+
+    writes = [request for operation, request in recorder.calls if operation == "TransactWriteItems"]
+    assert len(writes) == 3
+    assert writes[0] == writes[1] == writes[2]
+
+
+# ----- clocks and ages
+
+
+def test_a_clock_far_from_the_stores_may_not_append(database, calm, tenant):
+    clock = ManualClock()
+    dated = DatedTransport(database.transport, clock, ahead=timedelta(seconds=61))
+    store = DynamoEventStores(Database.connect(dated, clock), RawCodec(), database.tables).of(tenant, "ann")
+
+    with pytest.raises(Unavailable) as refused:
+        append_expected(store, tenant)
+
+    assert refused.value.code == "clock_skew"
+    assert calm.last("a").version == 1
+
+
+def test_a_clock_within_the_bound_may_append(database, calm, tenant):
+    clock = ManualClock()
+    dated = DatedTransport(database.transport, clock, ahead=timedelta(seconds=-59))
+    store = DynamoEventStores(Database.connect(dated, clock), RawCodec(), database.tables).of(tenant, "ann")
+
+    assert append_expected(store, tenant).version == 3
+
+
+@pytest.mark.parametrize("sleep", ["wall", "monotonic"])
+def test_a_boundary_grown_old_while_a_machine_slept_is_not_built_on(database, calm, tenant, sleep):
+    """Between reading the end and writing behind it, the process stands still for longer than a boundary lives."""
+    clock = ManualClock()
+    sleeper = SleepingTransport(database.transport, clock, sleep)
+    store = database.stores(clock, sleeper).of(tenant, "ann")
+
+    with pytest.raises(Unavailable) as refused:
+        append_expected(store, tenant)
+
+    assert refused.value.code == "boundary_expired"
+    assert calm.last("a").version == 1
+
+
+def test_a_held_boundary_that_is_too_old_is_read_again(database, calm, tenant):
+    clock = ManualClock()
+    store = database.stores(clock).of(tenant, "ann")
+    held = store.last("a").boundary
+    clock.advance(timedelta(seconds=61))
+
+    assert store.append("a", held, [event(2)], commit_id="x").version == 2
+
+
+def test_an_old_boundary_after_an_unknown_attempt_leaves_the_outcome_unknown(database, calm, tenant):
+    clock = ManualClock()
+
+    class LosesThenSleeps:
+        def call(self, operation: str, request: Any) -> Answer:
+            answer = database.transport.call(operation, request)
+            if operation == "PutItem":
+                clock.advance(timedelta(seconds=61))
+                raise Unknown("lost")
+            return answer
+
+    with pytest.raises(Uncertain):
+        append_expected(database.stores(clock, LosesThenSleeps()).of(tenant, "ann"), tenant)
+
+
+def test_rights_lost_after_an_unknown_attempt_leave_the_outcome_unknown(database, calm, tenant):
+    class LosesThenRejects:
+        attempts = 0
+
+        def call(self, operation: str, request: Any) -> Answer:
+            if operation != "PutItem":
+                return database.transport.call(operation, request)
+            self.attempts += 1
+            if self.attempts == 1:
+                raise Unknown("lost")
+            raise Rejected("ExpiredTokenException", "expired")
+
+    with pytest.raises(Uncertain):
+        append_expected(database.stores(ManualClock(), LosesThenRejects()).of(tenant, "ann"), tenant)
+
+
+def test_a_held_boundary_forged_inside_a_commit_cannot_be_made_by_version_alone(database, calm, tenant):
+    """A held boundary is trusted only as the store gave it; an integer is always compared with the newest commit."""
+    append_expected(calm, tenant)
+
+    with pytest.raises(StaleStream):
+        calm.append("a", 2, [event(8)], commit_id="inside")
+    assert isinstance(calm.last("a").boundary, Boundary)
+
+
+class LosesWrites:
+    """Every write happens, and no reply to one arrives."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def call(self, operation: str, request: Any) -> Answer:
+        if operation in ("Query", "GetItem"):
+            return self._inner.call(operation, request)
+        try:
+            self._inner.call(operation, request)
+        except Busy:
+            raise
+        except Exception as error:
+            raise Unknown("lost") from error
+        raise Unknown("lost")
+
+
+class Recorder:
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.calls: list[tuple[str, Any]] = []
+
+    def call(self, operation: str, request: Any) -> Answer:
+        self.calls.append((operation, request))
+        return self._inner.call(operation, request)
+
+
+class DatedTransport:
+    """A store whose clock ours is ahead of."""
+
+    def __init__(self, inner: Any, clock: ManualClock, ahead: timedelta) -> None:
+        self._inner, self._clock, self._ahead = inner, clock, ahead
+
+    def call(self, operation: str, request: Any) -> Answer:
+        return Answer(self._inner.call(operation, request).body, self._clock.now() - self._ahead)
+
+
+class SleepingTransport:
+    """After the first read, only one of the two clocks tells that a minute has passed."""
+
+    def __init__(self, inner: Any, clock: ManualClock, sleep: str) -> None:
+        self._inner, self._clock, self._sleep = inner, clock, sleep
+
+    def call(self, operation: str, request: Any) -> Answer:
+        answer = self._inner.call(operation, request)
+        if operation == "Query":
+            self._clock.advance(timedelta(seconds=61))
+            if self._sleep == "monotonic":
+                self._clock.jump(timedelta(seconds=-61))
+            else:
+                self._clock._monotonic -= 61
+        return answer

@@ -1,0 +1,145 @@
+"""Deliberate mistakes in the kernel: each must turn a named promise red, or the promise is not tested."""
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from holdfast.clock import ManualClock
+from holdfast.dynamodb import event_store, transport, writes
+from holdfast.streams import Boundary, packing
+from tests.dynamo_tables import TestTables, moto_stores, row_reader
+from tests.faults.kernel import test_event_store_faults as faults
+from tests.promises import EventStorePromises
+from tests.unit.kernel import test_transport
+
+_NUMBERS = itertools.count()
+PROMISES = EventStorePromises()
+
+
+def no_boundary_check(patch: pytest.MonkeyPatch) -> None:
+    def stand(self: Any, wish: Any, content: Any, commit_id: str) -> Boundary:
+        end = self.last(wish.stream)
+        hash_, at = (end.hash, end.recorded_at) if end else (b"", None)
+        return Boundary(wish.stream, wish.expected, at, hash_, self._instant())
+
+    patch.setattr(event_store.DynamoEventStore, "_stand", stand)
+
+
+def unconditional_put(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(writes, "put_action", lambda table, item: {"TableName": table, "Item": item})
+
+
+def same_id_without_fingerprint(patch: pytest.MonkeyPatch) -> None:
+    recognise = event_store.recognise
+
+    def credulous(commit: Any, commit_id: str, content: Any) -> Any:
+        known = content if commit is None else msgspec.structs.replace(content, fingerprint=commit.fingerprint)
+        return recognise(commit, commit_id, known)
+
+    patch.setattr(event_store, "recognise", credulous)
+
+
+def recorded_at_is_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
+    seal = packing.seal
+
+    def naive(tenant: str, boundary: Boundary, content: Any, **rest: Any) -> Any:
+        timeless = msgspec.structs.replace(boundary, recorded_at=None)
+        return seal(tenant, timeless, content, **rest)
+
+    patch.setattr(event_store, "seal", naive)
+
+
+def own_commit_taken_for_anothers(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(event_store, "recognise", lambda commit, commit_id, content: None)
+
+
+def conflict_read_as_refusal(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(transport, "PASSING_REASONS", frozenset())
+
+
+def unknown_told_as_unavailable(patch: pytest.MonkeyPatch) -> None:
+    def forgetful(self: Any, operation: str, request: Any, *, before_attempt: Any = None) -> Any:
+        return self.read(operation, request)
+
+    patch.setattr(writes.Database, "write", forgetful)
+
+
+def any_without_operation_row(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(event_store, "wants_any", lambda appends: False)
+
+
+def held_boundary_without_age(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(event_store, "check_fresh", lambda boundary, clock: None)
+
+
+def clock_unchecked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(event_store.DynamoEventStore, "_check_clock", lambda self, boundaries: None)
+
+
+PLANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[..., Any], dict[str, Any]]] = [
+    (no_boundary_check, PROMISES.test_only_the_end_of_the_newest_commit_may_be_expected, {"expected": 3}),
+    (unconditional_put, PROMISES.test_a_held_boundary_loses_to_a_commit_made_meanwhile, {}),
+    (same_id_without_fingerprint, PROMISES.test_another_request_under_the_same_id_is_refused, {"expected": 0}),
+    (recorded_at_is_the_wall_clock, PROMISES.test_recorded_time_rises_even_when_the_clock_goes_back, {}),
+    (
+        own_commit_taken_for_anothers,
+        faults.test_one_fault_at_any_attempt_is_survived,
+        {"act": faults.append_expected, "fault": "lost_reply", "at": 1},
+    ),
+    (conflict_read_as_refusal, test_transport.test_a_conflict_with_a_neighbour_is_busy_not_refused, {}),
+    (
+        unknown_told_as_unavailable,
+        faults.test_an_outcome_that_stays_unknown_is_never_told_as_failed,
+        {"act": faults.append_expected},
+    ),
+    (
+        any_without_operation_row,
+        faults.test_killed_at_any_call_and_asked_again_it_is_applied_once,
+        {"act": faults.append_any, "attempt": 2, "after": True},
+    ),
+    (
+        held_boundary_without_age,
+        faults.test_a_boundary_grown_old_while_a_machine_slept_is_not_built_on,
+        {"sleep": "wall"},
+    ),
+    (clock_unchecked, faults.test_a_clock_far_from_the_stores_may_not_append, {}),
+]
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[TestTables]:
+    with moto_stores() as database:
+        yield database
+
+
+def run(test: Callable[..., Any], database: TestTables, parameters: dict[str, Any]) -> None:
+    """Run a test as pytest would, with a tenant of its own."""
+    tenant, clock = f"p{next(_NUMBERS)}", ManualClock()
+    stores = database.stores(clock)
+    fixtures = {
+        "tenant": tenant,
+        "clock": clock,
+        "stores": stores,
+        "store": stores.of(tenant, "ann"),
+        "database": database,
+        "row": row_reader(database),
+        **parameters,
+    }
+    wanted = inspect.signature(test).parameters
+    if "calm" in wanted:
+        fixtures["calm"] = inspect.unwrap(faults.calm)(database, tenant)
+    test(**{name: fixtures[name] for name in wanted})
+
+
+@pytest.mark.parametrize(("plant", "test", "parameters"), PLANTS, ids=[plant.__name__ for plant, _, _ in PLANTS])
+def test_the_bug_is_caught(database, monkeypatch, plant, test, parameters):
+    run(test, database, parameters)  # green without the bug
+
+    plant(monkeypatch)
+
+    with pytest.raises((pytest.fail.Exception, Exception)):
+        run(test, database, parameters)

@@ -1,0 +1,357 @@
+"""The promises of an event store: one set of tests, run against memory, moto and the running engine."""
+
+import threading
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from holdfast.clock import MICROSECOND, ManualClock
+from holdfast.errors import Invalid, ServiceError, Unavailable
+from holdfast.streams import (
+    ANY,
+    EVENTS_MAX,
+    Append,
+    AtLeast,
+    Check,
+    Commit,
+    CompanionRefused,
+    EventStore,
+    EventStores,
+    Is,
+    Missing,
+    Put,
+    StaleStream,
+    Update,
+)
+
+THREADS = 8
+
+
+def event(number: int, **more: Any) -> bytes:
+    return msgspec.json.encode({"type": "test.happened", "id": str(number), **more}, order="sorted")
+
+
+def events_of(commits: Sequence[Commit[bytes]]) -> list[bytes]:
+    return [stored for commit in commits for stored in commit.events]
+
+
+class EventStorePromises:
+    """Subclasses provide `stores`, `tenant` (fresh for each test) and `row` (to look at a companion's row)."""
+
+    @pytest.fixture
+    def store(self, stores: EventStores[bytes], tenant: str) -> EventStore[bytes]:
+        return stores.of(tenant, "ann")
+
+    # ----- appending and reading
+
+    def test_a_stream_begins_empty(self, store):
+        assert list(store.read("orders/1")) == []
+        assert list(store.read_back("orders/1")) == []
+        assert store.last("orders/1") is None
+
+    def test_what_was_appended_is_read_back_in_order_and_to_the_byte(self, store):
+        first = store.append("orders/1", 0, [event(1), event(2, text="Zoë ☃")], commit_id="a")
+        second = store.append("orders/1", 2, [event(3)], commit_id="b")
+
+        assert (first.first_version, first.version, second.first_version, second.version) == (1, 2, 3, 3)
+        commits = list(store.read("orders/1"))
+        assert events_of(commits) == [event(1), event(2, text="Zoë ☃"), event(3)]
+        assert [commit.commit_id for commit in commits] == ["a", "b"]
+        assert {commit.actor for commit in commits} == {"ann"}
+
+    @pytest.mark.parametrize("after", range(7))
+    def test_reading_after_a_version_begins_with_the_commit_that_holds_the_next(self, store, after):
+        for first, size in ((1, 2), (3, 3), (6, 1)):
+            store.append("orders/1", first - 1, [event(first + n) for n in range(size)], commit_id=f"c{first}")
+
+        found = [commit.first_version for commit in store.read("orders/1", after)]
+
+        assert found == {0: [1, 3, 6], 1: [1, 3, 6], 2: [3, 6], 3: [3, 6], 4: [3, 6], 5: [6], 6: []}[after]
+
+    def test_reading_until_a_version_ends_with_the_commit_that_holds_it(self, store):
+        for first in (1, 3, 5):
+            store.append("orders/1", first - 1, [event(first), event(first + 1)], commit_id=f"c{first}")
+
+        assert [commit.first_version for commit in store.read("orders/1", until=3)] == [1, 3]
+
+    def test_reading_back_yields_the_newest_first(self, store):
+        for version in range(1, 4):
+            store.append("orders/1", version - 1, [event(version)], commit_id=str(version))
+
+        assert [commit.first_version for commit in store.read_back("orders/1")] == [3, 2, 1]
+        assert [commit.first_version for commit in store.read_back("orders/1", before=3)] == [2, 1]
+
+    def test_an_answer_can_be_built_on_without_reading(self, store):
+        first = store.append("orders/1", 0, [event(1)], commit_id="a")
+        second = store.append("orders/1", first.boundary, [event(2)], commit_id="b")
+
+        assert second.version == 2
+
+    def test_tenants_do_not_see_each_other(self, stores, store, tenant):
+        store.append("orders/1", 0, [event(1)], commit_id="a")
+        other = stores.of(f"{tenant}-other"[:40], "bob")
+
+        assert list(other.read("orders/1")) == []
+        assert other.append("orders/1", 0, [event(9)], commit_id="a").version == 1
+
+    def test_streams_whose_names_begin_alike_are_apart(self, store):
+        store.append("orders/1", 0, [event(1)], commit_id="a")
+        store.append("orders/10", 0, [event(10)], commit_id="b")
+
+        assert events_of(list(store.read("orders/1"))) == [event(1)]
+
+    # ----- the chain
+
+    def test_each_commit_names_the_hash_of_the_one_before(self, store):
+        for version in range(1, 4):
+            store.append("orders/1", version - 1, [event(version)], commit_id=str(version))
+        commits = list(store.read("orders/1"))
+
+        assert [commit.previous_hash for commit in commits] == [b"", commits[0].hash, commits[1].hash]
+        assert len({commit.hash for commit in commits}) == 3
+
+    def test_recorded_time_rises_even_when_the_clock_goes_back(self, stores, store, clock: ManualClock):
+        first = store.append("orders/1", 0, [event(1)], commit_id="a")
+        clock.jump(-timedelta(seconds=30))
+        second = store.append("orders/1", 1, [event(2)], commit_id="b")
+
+        assert second.recorded_at == first.recorded_at + MICROSECOND
+        assert store.last("orders/1").recorded_at == second.recorded_at
+
+    # ----- expectations
+
+    @pytest.mark.parametrize("expected", [0, 1, 3, 4, 6, 1000])
+    def test_only_the_end_of_the_newest_commit_may_be_expected(self, store, expected):
+        store.append("orders/1", 0, [event(1), event(2)], commit_id="a")
+        store.append("orders/1", 2, [event(3), event(4), event(5)], commit_id="b")
+
+        with pytest.raises(StaleStream) as refused:
+            store.append("orders/1", expected, [event(9)], commit_id="c")
+
+        assert refused.value.last_version == 5
+        assert len(events_of(list(store.read("orders/1")))) == 5
+
+    def test_the_loser_is_handed_the_winners_events(self, store):
+        store.append("orders/1", 0, [event(1)], commit_id="a")
+        store.append("orders/1", 1, [event(2), event(3)], commit_id="winner")
+
+        with pytest.raises(StaleStream) as refused:
+            store.append("orders/1", 1, [event(9)], commit_id="loser")
+
+        assert refused.value.winner.commit_id == "winner"
+        assert refused.value.winner.events == (event(2), event(3))
+
+    def test_a_held_boundary_loses_to_a_commit_made_meanwhile(self, store):
+        held = store.append("orders/1", 0, [event(1)], commit_id="a").boundary
+        store.append("orders/1", 1, [event(2)], commit_id="b")
+
+        with pytest.raises(StaleStream) as refused:
+            store.append("orders/1", held, [event(9)], commit_id="c")
+
+        assert refused.value.winner.commit_id == "b"
+
+    def test_any_appends_at_the_end(self, store):
+        store.append("orders/1", ANY, [event(1)], commit_id="a")
+        answer = store.append("orders/1", ANY, [event(2)], commit_id="b")
+
+        assert (answer.first_version, answer.is_replay) == (2, False)
+
+    # ----- asking again
+
+    @pytest.mark.parametrize("expected", [1, ANY])
+    def test_asking_again_gives_the_first_answer_however_far_the_stream_has_gone(self, store, expected):
+        store.append("orders/1", 0, [event(1)], commit_id="a")
+        first = store.append("orders/1", expected, [event(2), event(3)], commit_id="mine")
+        for version in range(4, 8):
+            store.append("orders/1", version - 1, [event(version)], commit_id=str(version))
+
+        again = store.append("orders/1", expected, [event(2), event(3)], commit_id="mine")
+
+        assert again.is_replay
+        assert (again.first_version, again.version, again.recorded_at) == (2, 3, first.recorded_at)
+        assert len(events_of(list(store.read("orders/1")))) == 7
+
+    @pytest.mark.parametrize("expected", [0, ANY])
+    def test_asking_again_at_once_gives_the_first_answer(self, store, expected):
+        first = store.append("orders/1", expected, [event(1)], commit_id="mine")
+        again = store.append("orders/1", expected, [event(1)], commit_id="mine")
+
+        assert (again.version, again.recorded_at, again.is_replay) == (1, first.recorded_at, True)
+
+    @pytest.mark.parametrize("expected", [0, ANY])
+    def test_another_request_under_the_same_id_is_refused(self, store, expected):
+        store.append("orders/1", expected, [event(1)], commit_id="mine")
+
+        with pytest.raises(Invalid) as refused:
+            store.append("orders/1", expected, [event(2)], commit_id="mine")
+
+        assert refused.value.code == "idempotency_mismatch"
+        assert events_of(list(store.read("orders/1"))) == [event(1)]
+
+    def test_a_fingerprint_given_decides_what_the_same_request_is(self, store):
+        store.append("orders/1", 0, [event(1)], commit_id="mine", fingerprint=b"asked")
+
+        assert store.append("orders/1", 0, [event(2)], commit_id="mine", fingerprint=b"asked").is_replay
+
+    # ----- bounds
+
+    def test_no_events_and_too_many_are_refused(self, store):
+        for events in ([], [event(n) for n in range(EVENTS_MAX + 1)]):
+            with pytest.raises(Invalid):
+                store.append("orders/1", 0, events, commit_id="a")
+        assert store.append("orders/1", 0, [event(n) for n in range(EVENTS_MAX)], commit_id="a").version == EVENTS_MAX
+
+    @pytest.mark.parametrize(
+        "name", ["", "a" * 201, "..", "a/../b", "a//b", "/a", "a/", "a#b", "a b", "a~b", "é", "a\0"]
+    )
+    def test_names_that_are_no_streams_are_refused(self, store, name):
+        for call in (
+            lambda: store.append(name, 0, [event(1)], commit_id="a"),
+            lambda: list(store.read(name)),
+            lambda: list(store.read_back(name)),
+            lambda: store.last(name),
+        ):
+            with pytest.raises(Invalid) as refused:
+                call()
+            assert refused.value.code == "invalid_stream"
+
+    # ----- several streams, and companions
+
+    def test_several_streams_are_appended_to_together(self, store):
+        store.append("a", 0, [event(1)], commit_id="before")
+
+        answers = store.append_many([Append("a", 1, [event(2)]), Append("b", 0, [event(3), event(4)])], commit_id="c")
+
+        assert [(answer.stream, answer.first_version, answer.version) for answer in answers] == [
+            ("a", 2, 2),
+            ("b", 1, 2),
+        ]
+
+    def test_if_one_stream_is_stale_none_is_appended_to(self, store):
+        store.append("b", 0, [event(1)], commit_id="before")
+
+        with pytest.raises(StaleStream):
+            store.append_many([Append("a", 0, [event(2)]), Append("b", 0, [event(3)])], commit_id="c")
+
+        assert store.last("a") is None
+
+    @pytest.mark.parametrize("expected", [(0, 0), (ANY, ANY), (0, ANY), (ANY, 0)])
+    def test_asking_for_several_again_gives_the_first_answers(self, store, expected):
+        wishes = [Append("a", expected[0], [event(1)]), Append("b", expected[1], [event(2), event(3)])]
+        first = store.append_many(wishes, commit_id="mine")
+        store.append("a", 1, [event(9)], commit_id="later")
+
+        again = store.append_many(wishes, commit_id="mine")
+
+        assert [(a.stream, a.first_version, a.version, a.recorded_at) for a in again] == [
+            (a.stream, a.first_version, a.version, a.recorded_at) for a in first
+        ]
+        assert all(answer.is_replay for answer in again)
+        assert store.last("b").version == 2
+
+    def test_one_stream_may_not_be_named_twice(self, store):
+        with pytest.raises(Invalid):
+            store.append_many([Append("a", 0, [event(1)]), Append("a", 1, [event(2)])], commit_id="c")
+
+    def test_companions_are_written_with_the_commit(self, store, row: Callable[[str, Any], Any], tenant):
+        key = {"pk": f"balance#{tenant}", "sk": 0}
+
+        store.append("a", 0, [event(1)], commit_id="c1", companions=[Put("balances", key, {"amount": 10, "v": 1})])
+        store.append(
+            "a",
+            1,
+            [event(2)],
+            commit_id="c2",
+            companions=[Update("balances", key, (Is("v", 1), AtLeast("amount", 4)), set={"v": 2}, add={"amount": -4})],
+        )
+
+        assert row("balances", key) == {**key, "amount": 6, "v": 2}
+
+    def test_a_refused_companion_says_which_and_nothing_is_written(self, store, row, tenant):
+        key, other = ({"pk": f"{name}#{tenant}", "sk": 0} for name in ("balance", "other"))
+        store.append("a", 0, [event(1)], commit_id="c1", companions=[Put("balances", key, {"amount": 3})])
+
+        with pytest.raises(CompanionRefused) as refused:
+            store.append(
+                "a",
+                1,
+                [event(2)],
+                commit_id="c2",
+                companions=[
+                    Put("balances", other, {"amount": 1}),
+                    Update("balances", key, (AtLeast("amount", 4),), add={"amount": -4}),
+                ],
+            )
+
+        assert refused.value.index == 1
+        assert refused.value.row["amount"] == 3
+        assert store.last("a").version == 1
+        assert row("balances", other) is None
+
+    def test_a_check_insists_without_changing(self, store, row, tenant):
+        key = {"pk": f"flag#{tenant}", "sk": 0}
+        with pytest.raises(CompanionRefused):
+            store.append(
+                "a", 0, [event(1)], commit_id="c", companions=[Check("balances", key, (Is("open", value=True),))]
+            )
+
+        store.append("a", 0, [event(1)], commit_id="c", companions=[Check("balances", key, (Missing("closed"),))])
+
+        assert row("balances", key) is None
+
+    def test_companions_are_applied_once_when_asked_again(self, store, row, tenant):
+        key = {"pk": f"balance#{tenant}", "sk": 0}
+        for _ in range(3):
+            store.append(
+                "a",
+                ANY,
+                [event(1)],
+                commit_id="c",
+                companions=[Update("balances", key, (Missing("gone"),), add={"n": 1})],
+            )
+
+        assert row("balances", key)["n"] == 1
+
+    # ----- at the same time
+
+    def test_of_many_writers_at_one_boundary_one_wins(self, store):
+        outcomes = self._race(lambda n: store.append("hot", 0, [event(n)], commit_id=f"w{n}"))
+
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Appended"] + ["StaleStream"] * (THREADS - 1)
+        winner = store.last("hot")
+        assert {o.winner.commit_id for o in outcomes if isinstance(o, StaleStream)} == {winner.commit_id}
+
+    def test_any_appends_of_many_writers_all_stand_once(self, store):
+        def append(n: int) -> Any:
+            for _ in range(20):
+                try:
+                    return store.append("hot", ANY, [event(n)], commit_id=f"w{n}")
+                except Unavailable as error:
+                    assert error.code == "contended"
+            raise AssertionError("no end of contention")
+
+        outcomes = self._race(append)
+
+        assert sorted(outcome.version for outcome in outcomes) == list(range(1, THREADS + 1))
+        assert sorted(events_of(list(store.read("hot")))) == sorted(event(n) for n in range(THREADS))
+
+    def _race(self, call: Callable[[int], Any]) -> list[Any]:
+        outcomes: list[Any] = [None] * THREADS
+        barrier = threading.Barrier(THREADS, timeout=30)
+
+        def run(number: int) -> None:
+            barrier.wait()
+            try:
+                outcomes[number] = call(number)
+            except ServiceError as error:
+                outcomes[number] = error
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+        return outcomes

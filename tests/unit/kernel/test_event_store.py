@@ -1,0 +1,55 @@
+"""The promises of an event store, on memory and on DynamoDB as moto has it."""
+
+import itertools
+
+import pytest
+
+from holdfast.clock import ManualClock
+from holdfast.streams import MemoryEventStores, RawCodec
+from tests.dynamo_tables import moto_stores, row_reader
+from tests.promises import EventStorePromises
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def tenant() -> str:
+    return f"t{next(_NUMBERS)}"
+
+
+@pytest.fixture(scope="module")
+def database():
+    with moto_stores() as database:
+        yield database
+
+
+class TestInMemory(EventStorePromises):
+    @pytest.fixture
+    def clock(self):
+        return ManualClock()
+
+    @pytest.fixture
+    def stores(self, clock):
+        return MemoryEventStores(RawCodec(), clock)
+
+    @pytest.fixture
+    def row(self, stores):
+        return stores.row
+
+
+class TestOnMoto(EventStorePromises):
+    # moto loses writes between threads, so what happens at the same time is shown on the running engine (tests/local).
+    test_of_many_writers_at_one_boundary_one_wins = None
+    test_any_appends_of_many_writers_all_stand_once = None
+
+    @pytest.fixture
+    def clock(self):
+        return ManualClock()
+
+    @pytest.fixture
+    def stores(self, database, clock):
+        return database.stores(clock)
+
+    @pytest.fixture
+    def row(self, database):
+        return row_reader(database)
