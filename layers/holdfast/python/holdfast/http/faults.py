@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from holdfast.errors import Invalid
+from holdfast.strict_json import INTEGER_MAX
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -44,9 +45,14 @@ def to_query(query: Mapping[str, list[str]], kind: type[S]) -> S:
         if len(values) != 1:
             raise Invalid("invalid_query", f"Give it once, not {len(values)} times.", pointer=_step(name))
     try:
-        return msgspec.convert({name: values[0] for name, values in query.items()}, kind, strict=False)
+        converted = msgspec.convert({name: values[0] for name, values in query.items()}, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _fault("invalid_query", error) from error
+    for field in msgspec.structs.fields(kind):
+        value = getattr(converted, field.name)
+        if isinstance(value, int) and abs(value) > INTEGER_MAX:
+            raise Invalid("invalid_query", "An integer is beyond ±(2^53-1).", pointer=_step(field.encode_name))
+    return converted
 
 
 def _fault(code: str, error: msgspec.ValidationError) -> Invalid:
