@@ -13,6 +13,7 @@ Bundle, deploy and run Holdfast: the same code for AWS and for the local engine.
 Nothing here imports a function: Chalice does, in a process of its own.
 """
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,3 +39,16 @@ class Refused(StackError):
 
 class DeployFailed(StackError):
     """CloudFormation did not do what was planned; the message holds its own reasons."""
+
+
+class Outdated(DeployFailed):
+    """What was planned no longer fits what is deployed: nothing of the rest was applied; plan again."""
+
+
+def home() -> Path:
+    """Name the directory for what is built and what runs here: `.holdfast` in the repository, or `$HOLDFAST_HOME`."""
+    return Path(os.environ.get("HOLDFAST_HOME") or ROOT / ".holdfast")
+
+
+class Unusable(StackError):
+    """What was given cannot be used; nothing was done with it."""

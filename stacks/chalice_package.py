@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chalice import Chalice
+from chalice.app import Chalice
 from chalice.cli.factory import CLIFactory
 
 
@@ -58,7 +58,7 @@ def refuse_lost_handlers(app: Chalice) -> None:
 
 def handler_names(app: Chalice) -> Iterator[str]:
     """List the names after `app.` of every trigger, authorizer, WebSocket and plain Lambda handler of *app*."""
-    configs = [*app.pure_lambda_functions, *app.event_sources, *app.builtin_auth_handlers]
+    configs: list[Any] = [*app.pure_lambda_functions, *app.event_sources, *app.builtin_auth_handlers]
     configs += app.websocket_handlers.values()
     for config in configs:
         yield config.handler_string.removeprefix("app.")

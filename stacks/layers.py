@@ -7,6 +7,7 @@ the same name to the same content, and what is named already is not built again.
 """
 
 import hashlib
+import importlib.util
 import io
 import os
 import py_compile
@@ -34,7 +35,7 @@ BOTOCORE_SERVICES = frozenset(
     """
     apigatewaymanagementapi appconfig appconfigdata cloudformation cloudwatch dynamodb dynamodbstreams
     events kms lambda logs s3 scheduler secretsmanager sns sqs ssm sts
-    """.split()
+    """.split()  # noqa: SIM905 - words, a line at a time
 )
 """
 The AWS services that a function may have a client of.
@@ -51,7 +52,7 @@ NEVER_IMPORTED = frozenset(
     chalice/analyzer.py chalice/awsclient.py chalice/config.py chalice/invoke.py chalice/local.py chalice/logs.py
     chalice/package.py chalice/pipeline.py chalice/policies.json chalice/policies-extra.json chalice/policy.py
     chalice/test.py chalice/utils.py chalice/constants.py jsonpatch_cli.py jsonpatch-stubs jsonpointer-stubs pycparser
-    """.split()
+    """.split()  # noqa: SIM905 - words, a line at a time
 )
 NEVER_READ_SUFFIXES = (".pyc", ".pyi", ".pyx", ".c", ".h", ".typed")
 DISTRIBUTION_FILES_KEPT = ("METADATA", "entry_points.txt")
@@ -152,7 +153,7 @@ def _write(path: Path, files: Mapping[str, bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, delete=False) as file:
         file.write(zipped(files))
-    os.replace(file.name, path)
+    Path(file.name).replace(path)
 
 
 def sources(directory: Path) -> Iterator[str]:
@@ -231,8 +232,6 @@ def _compiled(target: Path) -> Iterator[tuple[str, bytes]]:
         yield f"python/{name}", path.read_bytes()
         if path.suffix == ".py":
             mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-            compiled = py_compile.compile(
-                str(path), dfile=f"/opt/python/{name}", doraise=True, invalidation_mode=mode, quiet=1
-            )
-            relative = Path(compiled).relative_to(target).as_posix()
-            yield f"python/{relative}", Path(compiled).read_bytes()
+            compiled = Path(importlib.util.cache_from_source(str(path)))
+            py_compile.compile(str(path), str(compiled), f"/opt/python/{name}", doraise=True, invalidation_mode=mode)
+            yield f"python/{compiled.relative_to(target).as_posix()}", compiled.read_bytes()

@@ -1,0 +1,473 @@
+"""
+What a change set would do, and who has to agree: pure functions over templates and CloudFormation's answers.
+
+CloudFormation says what is added, changed, replaced and removed. It does not say what that means, so two
+things are worked out here from the template that is deployed and the one that would be:
+
+* **permissions widened**: something is allowed that was not, statement by statement, whatever the layout;
+* **data at risk**: what holds data is replaced or removed, or loses a protection.
+
+Both err towards telling. Where CloudFormation itself cannot tell whether a resource will be replaced
+("Conditional"), the properties that replace a data holder are in a table below; the local engine answers
+so more often than AWS does, since it knows fewer types.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from stacks.layers import Archive
+from stacks.template import Resource, Template
+
+
+class Kind(StrEnum):
+    """What happens to one resource."""
+
+    ADD = "add"
+    CHANGE = "change"
+    REPLACE = "replace"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One resource that a change set touches, and why."""
+
+    kind: Kind
+    logical_id: str
+    type: str
+    physical_id: str | None = None
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Widening:
+    """Something that will be allowed and was not."""
+
+    logical_id: str
+    grant: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Risk:
+    """What may happen to data; `is_loss` if a data holder is replaced or removed."""
+
+    logical_id: str
+    type: str
+    what: str
+    is_loss: bool
+
+
+@dataclass(frozen=True)
+class StackSource:
+    """What a stack shall be: its template and parameters, and the files that have to be in the bucket for it."""
+
+    stack: str
+    service: str | None
+    template: Template
+    parameters: Mapping[str, str]
+    uploads: tuple[Archive, ...] = ()
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """One stack's change set, read: nothing of it has happened yet."""
+
+    source: StackSource
+    is_new: bool
+    change_set_id: str | None
+    """None if nothing changes, or if the template can only be sent once the artifact bucket exists."""
+    changes: tuple[Change, ...] = ()
+    permissions_widened: tuple[Widening, ...] = ()
+    data_at_risk: tuple[Risk, ...] = ()
+
+    @property
+    def stack(self) -> str:
+        return self.source.stack
+
+    def of_kind(self, kind: Kind) -> tuple[Change, ...]:
+        return tuple(change for change in self.changes if change.kind == kind)
+
+
+def has_changes(plans: Sequence[StackPlan]) -> bool:
+    """Say whether there is anything to apply, and so anything to ask."""
+    return any(plan.changes for plan in plans)
+
+
+def names_to_type(plans: Sequence[StackPlan]) -> tuple[str, ...]:
+    """
+    List the stacks whose names have to be typed before *plans* may be applied.
+
+    Those are the stacks that replace or remove what holds data. `--yes` answers the ordinary question and
+    never this one.
+    """
+    return tuple(plan.stack for plan in plans if any(risk.is_loss for risk in plan.data_at_risk))
+
+
+def is_confirmed(plans: Sequence[StackPlan], *, yes: bool, typed: Collection[str]) -> bool:
+    """Say whether *plans* may be applied: the question was answered, and every name that has to be typed was."""
+    if not has_changes(plans):
+        return True
+    return yes and set(names_to_type(plans)) <= set(typed)
+
+
+# What CloudFormation says
+
+
+DATA_HOLDERS: dict[str, tuple[str, ...]] = {
+    "AWS::DynamoDB::Table": ("KeySchema", "TableName"),
+    "AWS::DynamoDB::GlobalTable": ("KeySchema", "TableName"),
+    "AWS::S3::Bucket": ("BucketName", "ObjectLockEnabled"),
+    "AWS::KMS::Key": ("KeySpec", "KeyUsage", "MultiRegion", "Origin"),
+    "AWS::SQS::Queue": ("QueueName", "FifoQueue"),
+    "AWS::SecretsManager::Secret": ("Name",),
+}
+"""
+The types that hold data (a key holds all that it encrypts or has signed), with the properties that replace them.
+
+From "Update requires: Replacement" in CloudFormation's resource reference.
+"""
+
+CAUSES = {
+    "DirectModification": "in the template",
+    "ParameterReference": "through a parameter",
+    "ResourceReference": "through a resource that is replaced",
+    "ResourceAttribute": "through a resource that changes",
+    "Automatic": "by CloudFormation",
+}
+"""`ChangeSource` of a change set's details, in words."""
+
+
+def change_of(described: Mapping[str, Any]) -> Change:
+    """Read one `ResourceChange` of DescribeChangeSet."""
+    resource_type = described["ResourceType"]
+    details = [(each["Target"], each) for each in described.get("Details", [])]
+    changed = {target.get("Name", target.get("Attribute", "")) for target, _ in details}
+    may_replace = described.get("Replacement") == "Conditional"
+    match described["Action"]:
+        case "Add" | "Import":
+            kind = Kind.ADD
+        case "Remove":
+            kind = Kind.DELETE
+        case _ if described.get("Replacement") == "True":
+            kind = Kind.REPLACE
+        case _ if may_replace and changed & set(DATA_HOLDERS.get(resource_type, ())):
+            kind = Kind.REPLACE
+        case _:
+            kind = Kind.CHANGE
+    why = sorted({_why(target, detail) for target, detail in details})
+    if kind is Kind.CHANGE and may_replace and resource_type not in DATA_HOLDERS:
+        why.append("may be replaced: CloudFormation cannot tell before it does it")
+    if "Retain" in described.get("PolicyAction", ""):
+        why.append("what is there now is kept, and no stack owns it any more")
+    return Change(kind, described["LogicalResourceId"], resource_type, described.get("PhysicalResourceId"), tuple(why))
+
+
+def _why(target: Mapping[str, Any], detail: Mapping[str, Any]) -> str:
+    name = target.get("Name") or target.get("Attribute", "")
+    cause = CAUSES.get(detail.get("ChangeSource", ""), "")
+    entity = detail.get("CausingEntity")
+    return " ".join(part for part in (name, cause, f"({entity})" if entity else "") if part)
+
+
+# Data at risk
+
+
+def data_at_risk(changes: Sequence[Change], deployed: Template, wanted: Template) -> tuple[Risk, ...]:
+    """
+    Say what *changes* may cost: losses first, then protections that end.
+
+    Both templates have their parameters filled in (`with_parameters`).
+    """
+    losses = [_loss(change) for change in changes if change.type in DATA_HOLDERS]
+    return (*(loss for loss in losses if loss), *_protections_lost(deployed, wanted))
+
+
+def _loss(change: Change) -> Risk | None:
+    match change.kind:
+        case Kind.REPLACE:
+            what = "is replaced by a new and empty one"
+        case Kind.DELETE:
+            what = "is removed from the stack"
+        case _:
+            return None
+    return Risk(change.logical_id, change.type, what, is_loss=True)
+
+
+Weaker = Callable[[Any, Any], bool]
+"""Whether the second value protects less than the first."""
+
+
+def _is_off(before: Any, after: Any) -> bool:
+    return bool(before) and not after
+
+
+def _is_shorter(before: Any, after: Any) -> bool:
+    """Compare how long things are kept; no value means for ever, and a value that is worked out later is not known."""
+    if after is None or after == before:
+        return False
+    known = isinstance(before, int | float | str) and isinstance(after, int | float | str)
+    return not known or float(after) < float(before)
+
+
+def _no_longer_retained(before: Any, after: Any) -> bool:
+    return before in {"Retain", "RetainExceptOnCreate"} and after not in {"Retain", "RetainExceptOnCreate"}
+
+
+def _begins_to_delete(before: Any, after: Any) -> bool:
+    return after is not None and after != before
+
+
+def _is_no_longer_versioned(before: Any, after: Any) -> bool:
+    return bool(before == "Enabled" and after != "Enabled")
+
+
+PROTECTIONS: tuple[tuple[str, tuple[str, ...], Weaker, str], ...] = (
+    ("", ("DeletionPolicy",), _no_longer_retained, "is deleted with its stack from now on"),
+    ("", ("UpdateReplacePolicy",), _no_longer_retained, "is deleted when it is replaced from now on"),
+    ("AWS::DynamoDB::Table", ("DeletionProtectionEnabled",), _is_off, "loses its deletion protection"),
+    (
+        "AWS::DynamoDB::Table",
+        ("PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled"),
+        _is_off,
+        "loses point-in-time recovery, and with it the last 35 days",
+    ),
+    ("AWS::DynamoDB::Table", ("SSESpecification", "SSEEnabled"), _is_off, "loses its KMS encryption"),
+    (
+        "AWS::DynamoDB::Table",
+        ("TimeToLiveSpecification", "AttributeName"),
+        _begins_to_delete,
+        "has its rows deleted by another attribute from now on",
+    ),
+    ("AWS::S3::Bucket", ("VersioningConfiguration", "Status"), _is_no_longer_versioned, "is no longer versioned"),
+    ("AWS::S3::Bucket", ("BucketEncryption",), _is_off, "loses its encryption setting"),
+    ("AWS::S3::Bucket", ("LifecycleConfiguration",), _begins_to_delete, "has another lifecycle: objects may expire"),
+    ("AWS::KMS::Key", ("PendingWindowInDays",), _is_shorter, "can be destroyed sooner"),
+    ("AWS::Logs::LogGroup", ("RetentionInDays",), _is_shorter, "keeps its logs for a shorter time"),
+    ("AWS::SQS::Queue", ("MessageRetentionPeriod",), _is_shorter, "keeps its messages for a shorter time"),
+)
+"""
+What protects data: the type ("" for all), where it is set, whether a change weakens it, and what that means.
+
+A policy is an attribute of the resource; everything else is one of its properties.
+"""
+
+
+def _protections_lost(deployed: Template, wanted: Template) -> Iterator[Risk]:
+    resources = wanted.get("Resources", {})
+    for logical_id, before in deployed.get("Resources", {}).items():
+        after = resources.get(logical_id)
+        if after is None or after["Type"] != before["Type"]:
+            continue
+        for resource_type, path, is_weaker, what in PROTECTIONS:
+            if resource_type in {"", before["Type"]} and is_weaker(_at(before, path), _at(after, path)):
+                yield Risk(logical_id, before["Type"], what, is_loss=False)
+
+
+def _at(resource: Resource, path: tuple[str, ...]) -> Any:
+    value: Any = resource if path[0].endswith("Policy") else resource.get("Properties", {})
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+# Permissions widened
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One action on one resource by one principal, under one condition; a statement is many of these."""
+
+    action: str
+    resource: str
+    principal: str = ""
+    condition: str = ""
+    is_denial: bool = False
+
+    def covers(self, other: "Grant") -> bool:
+        """Say whether whatever *other* speaks of, this speaks of too."""
+        return (
+            self.is_denial == other.is_denial
+            and _pattern_covers(self.action.lower(), other.action.lower())
+            and _pattern_covers(self.resource, other.resource)
+            and _pattern_covers(self.principal, other.principal)
+            and self.condition in {"", other.condition}
+        )
+
+    def __str__(self) -> str:
+        principal = f"{self.principal}: " if self.principal else ""
+        condition = f" if {self.condition}" if self.condition else ""
+        return f"{principal}{self.action} on {self.resource}{condition}"
+
+
+def permissions_widened(deployed: Template, wanted: Template) -> tuple[Widening, ...]:
+    """
+    List what *wanted* allows and *deployed* does not, resource by resource.
+
+    Statements are compared by what they say, not by where they stand: splitting, merging, sorting or renaming
+    them widens nothing. Both templates have their parameters filled in (`with_parameters`).
+    """
+    before, after = _grants_by_owner(deployed), _grants_by_owner(wanted)
+    return tuple(
+        widening
+        for owner, grants in sorted(after.items())
+        for widening in _widenings(owner, before.get(owner), grants, is_kept=owner in wanted.get("Resources", {}))
+    )
+
+
+def _grants_by_owner(template: Template) -> dict[str, list[Grant]]:
+    return {
+        logical_id: list(_grants(resource))
+        for logical_id, resource in template.get("Resources", {}).items()
+        if resource["Type"] in POLICIES
+    }
+
+
+def _widenings(owner: str, before: list[Grant] | None, after: list[Grant], *, is_kept: bool) -> Iterator[Widening]:
+    for grant in after:
+        if not grant.is_denial and not any(old.covers(grant) for old in before or ()):
+            yield Widening(owner, str(grant), "new" if before is None else _widening_why(before, grant))
+    for old in before or ():
+        if is_kept and old.is_denial and not any(grant.covers(old) for grant in after):
+            yield Widening(owner, str(old), "denial removed")
+
+
+def _widening_why(before: list[Grant], grant: Grant) -> str:
+    """Say what about *grant* is new, the least surprising reason first."""
+    same_action = [old for old in before if _pattern_covers(old.action.lower(), grant.action.lower())]
+    if any(_pattern_covers(old.resource, grant.resource) and old.principal == grant.principal for old in same_action):
+        return "condition removed"
+    if any(old.principal == grant.principal for old in same_action):
+        return "broader resource"
+    return "new principal" if same_action else "new action"
+
+
+def _pattern_covers(pattern: str, text: str) -> bool:
+    """Match as IAM does, `*` any characters and `?` any one; where *text* has a `*` itself, only a `*` covers it."""
+    if pattern == text:
+        return True
+    translated = "".join({"*": ".*", "?": "[^*]"}.get(char, re.escape(char)) for char in pattern)
+    return re.fullmatch(translated, text, re.DOTALL) is not None
+
+
+POLICIES: dict[str, tuple[str, ...]] = {
+    "AWS::IAM::Role": ("AssumeRolePolicyDocument",),
+    "AWS::IAM::Policy": ("PolicyDocument",),
+    "AWS::IAM::ManagedPolicy": ("PolicyDocument",),
+    "AWS::S3::BucketPolicy": ("PolicyDocument",),
+    "AWS::SQS::QueuePolicy": ("PolicyDocument",),
+    "AWS::SNS::TopicPolicy": ("PolicyDocument",),
+    "AWS::Events::EventBusPolicy": ("Statement",),
+    "AWS::KMS::Key": ("KeyPolicy",),
+    "AWS::DynamoDB::Table": ("ResourcePolicy",),
+    "AWS::Lambda::Permission": (),
+}
+"""Where permissions are written, by type; a role has inline and managed policies beside its trust."""
+
+
+def _grants(resource: Resource) -> Iterator[Grant]:
+    properties = resource.get("Properties", {})
+    for name in POLICIES[resource["Type"]]:
+        yield from _document_grants(properties.get(name, {}))
+    for inline in properties.get("Policies", []):
+        yield from _document_grants(inline["PolicyDocument"])
+    for arn in properties.get("ManagedPolicyArns", []):
+        yield Grant(f"every action of {_text(arn)}", "*")
+    if resource["Type"] == "AWS::IAM::Role" and "PermissionsBoundary" in properties:
+        # A boundary allows nothing and takes away all that is outside of it.
+        boundary = _text(properties["PermissionsBoundary"])
+        yield Grant(f"everything beyond {boundary}", "*", is_denial=True)
+    if resource["Type"] == "AWS::Lambda::Permission":
+        source = {key: properties[key] for key in ("SourceArn", "SourceAccount") if key in properties}
+        condition = _text(source) if source else ""
+        function = _text(properties["FunctionName"])
+        yield Grant(properties["Action"], function, _text(properties["Principal"]), condition)
+
+
+def _document_grants(document: Mapping[str, Any]) -> Iterator[Grant]:
+    statements = document.get("PolicyDocument", document).get("Statement", document if "Action" in document else [])
+    for statement in statements if isinstance(statements, list) else [statements]:
+        condition = _text(statement["Condition"]) if statement.get("Condition") else ""
+        for action in _listed(statement, "Action"):
+            for resource in _listed(statement, "Resource", otherwise="itself"):
+                for principal in _principals(statement):
+                    yield Grant(action, resource, principal, condition, is_denial=statement["Effect"] == "Deny")
+
+
+def _listed(statement: Mapping[str, Any], name: str, otherwise: str = "") -> list[str]:
+    """Read a member that may be one value or many, or be turned round (`NotAction`), which only equals itself."""
+    if f"Not{name}" in statement:
+        return [f"all but {_text(statement[f'Not{name}'])}"]
+    value = statement.get(name, otherwise)
+    return [_text(each) for each in value] if isinstance(value, list) else [_text(value)]
+
+
+def _principals(statement: Mapping[str, Any]) -> list[str]:
+    match statement.get("Principal"):
+        case None if "NotPrincipal" in statement:
+            return [f"all but {_text(statement['NotPrincipal'])}"]
+        case None:
+            return [""]
+        case dict() as kinds:
+            return [
+                f"{kind} {_text(each)}"
+                for kind, value in kinds.items()
+                for each in (value if isinstance(value, list) else [value])
+            ]
+        case value:
+            return [_text(value)]
+
+
+def _text(value: Any) -> str:
+    """Write a value as one line; the usual ways to name another resource (Ref, GetAtt, Sub) read the same."""
+    match value:
+        case str():
+            return value
+        case {"Ref": str(name)}:
+            return f"${{{name}}}"
+        case {"Fn::GetAtt": [str(name), str(attribute)]}:
+            return f"${{{name}.{attribute}}}"
+        case {"Fn::Sub": str(pattern)}:
+            return pattern
+        case {"Fn::Sub": [str(pattern), dict(names)]}:
+            return re.sub(r"\$\{(\w+)\}", lambda found: _text(names.get(found[1], found[0])), pattern)
+        case _:
+            return json.dumps(_plain(value), sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+    """Write every name of another resource inside *value* as a line, too."""
+    match value:
+        case {"Ref": _} | {"Fn::GetAtt": _} | {"Fn::Sub": _}:
+            return _text(value)
+        case dict():
+            return {key: _plain(each) for key, each in value.items()}
+        case list():
+            return [_plain(each) for each in value]
+        case _:
+            return value
+
+
+def with_parameters(template: Template, parameters: Mapping[str, str]) -> Template:
+    """Fill parameters (or their defaults) in where a template refers to them, so that what they change shows."""
+    values = {name: str(each["Default"]) for name, each in template.get("Parameters", {}).items() if "Default" in each}
+    filled: Template = _filled(template, {**values, **parameters})
+    return filled
+
+
+def _filled(value: Any, parameters: Mapping[str, str]) -> Any:
+    match value:
+        case {"Ref": str(name)} if name in parameters:
+            return parameters[name]
+        case {"Fn::Sub": str(pattern)}:
+            return {"Fn::Sub": re.sub(r"\$\{(\w+)\}", lambda m: parameters.get(m[1], m[0]), pattern)}
+        case dict():
+            return {key: _filled(each, parameters) for key, each in value.items()}
+        case list():
+            return [_filled(each, parameters) for each in value]
+        case _:
+            return value
