@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 ISSUER: Final = "holdfast"
 ALGORITHM: Final = "ES256"
-TENANT_PATTERN: Final = r"^[a-z0-9-]{1,40}$"
-SCOPE_PATTERN: Final = r"^[a-z]{1,20}:[a-z-]{1,20}$"
+# `\Z`, because Python's `$` lets a newline follow.
+TENANT_PATTERN: Final = r"^[a-z0-9-]{1,40}\Z"
+SCOPE_PATTERN: Final = r"^[a-z]{1,20}:[a-z-]{1,20}\Z"
 
 TOKEN_SECONDS_DEFAULT: Final = 3_600
 TOKEN_CHARACTERS_MAX: Final = 8_192
