@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from stacks.local import processes
+from stacks.local import files, processes
 from stacks.local.environment import ensure_engine
 from stacks.local.errors import CannotStart, Report
 from stacks.local.processes import LOOPBACK, Identity
@@ -24,7 +24,6 @@ HEALTH_TIMEOUT_SECONDS = 2.0
 STOP_SECONDS_MAX = 30.0
 """Writing the state takes about 0.2 s per megabyte; a child that needs longer has lost its way."""
 POLL_SECONDS = 0.02
-LOG_LINES_SHOWN = 15
 STATE_NOT_WRITTEN = "Persistence: failed to save"
 """What the engine logs, and otherwise keeps to itself, when a part of its state could not be written."""
 
@@ -97,7 +96,7 @@ def start(home: Path, port: int, report: Report) -> Engine:
     identity = processes.identify(child.pid)
     if identity is None:
         child.wait()
-        raise CannotStart(f"The engine ended at once.\n{_last_lines(log_file)}", f"All of it: {log_file}")
+        raise CannotStart(f"The engine ended at once.\n{files.last_lines(log_file)}", f"All of it: {log_file}")
     engine = Engine(identity, port, log_file, child)
     try:
         _wait_until_healthy(engine, child, port, log_file)
@@ -157,10 +156,12 @@ def _wait_until_healthy(engine: Engine, child: subprocess.Popen[bytes], port: in
     deadline = time.monotonic() + START_SECONDS_MAX
     while not _answers(port):
         if child.poll() is not None:
-            raise CannotStart(f"The engine ended while starting.\n{_last_lines(log_file)}", f"All of it: {log_file}")
+            raise CannotStart(
+                f"The engine ended while starting.\n{files.last_lines(log_file)}", f"All of it: {log_file}"
+            )
         if time.monotonic() >= deadline:
             raise CannotStart(
-                f"The engine did not answer within {START_SECONDS_MAX:.0f} s.\n{_last_lines(log_file)}",
+                f"The engine did not answer within {START_SECONDS_MAX:.0f} s.\n{files.last_lines(log_file)}",
                 f"All of it: {log_file}",
             )
         time.sleep(POLL_SECONDS)
@@ -186,10 +187,3 @@ def _answers(port: int) -> bool:
             return bool(answer.status == 200)  # noqa: PLR2004
     except (OSError, urllib.error.HTTPError):
         return False
-
-
-def _last_lines(log_file: Path) -> str:
-    try:
-        return "\n".join(log_file.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
-    except OSError:
-        return ""

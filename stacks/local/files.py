@@ -1,4 +1,4 @@
-"""Small JSON files that are whole or absent, whoever is killed when."""
+"""Small files: JSON that is whole or absent, whoever is killed when, and the ends of logs."""
 
 import os
 import tempfile
@@ -8,6 +8,9 @@ from typing import TypeVar
 import msgspec
 
 T = TypeVar("T")
+
+LINES_SHOWN = 15
+"""Of a log, in an error message."""
 
 
 def write(path: Path, value: object) -> None:
@@ -35,3 +38,11 @@ def read(path: Path, kind: type[T]) -> T | None:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
+
+
+def last_lines(log_file: Path) -> str:
+    """Give the end of a log, for an error message; nothing if there is none."""
+    try:
+        return "\n".join(log_file.read_text(errors="replace").splitlines()[-LINES_SHOWN:])
+    except FileNotFoundError:
+        return ""

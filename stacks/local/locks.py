@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 POLL_SECONDS = 0.1
+LOOKS_MAX = 5
+LOOK_SECONDS = 0.02
+"""Who only looks holds the lock for a moment; whoever wants it tries again before calling it taken."""
 
 
 @contextlib.contextmanager
@@ -22,7 +25,7 @@ def held(path: Path) -> Iterator[bool]:
     # Opened without truncating: until it is ours, the file names its owner.
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        is_ours = _take(handle)
+        is_ours = _take_patiently(handle)
         if is_ours:
             os.ftruncate(handle, 0)
             os.write(handle, f"{os.getpid()}\n".encode())
@@ -64,6 +67,14 @@ def owner(path: Path) -> int | None:
         return int(text) if text.isdigit() else None
     finally:
         os.close(handle)
+
+
+def _take_patiently(handle: int) -> bool:
+    for _ in range(LOOKS_MAX):
+        if _take(handle):
+            return True
+        time.sleep(LOOK_SECONDS)
+    return False
 
 
 def _take(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
