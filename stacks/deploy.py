@@ -15,7 +15,7 @@ The same code serves AWS and the local engine. What the engine cannot do is left
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -186,18 +186,15 @@ def sources(
         _source(ARTIFACTS_STACK, template.read("artifacts", root), values),
         _source(BASE_STACK, template.read("base", root), values, (kernel, dependencies)),
     ]
-    return shared + [_service_source(target, service, values, report, home=home, root=root) for service in services]
+    return shared + [_service_source(service, values, report, home=home, root=root) for service in services]
 
 
-def _service_source(
-    target: Target, service: str, values: dict[str, str], report: Report, *, home: Path, root: Path
-) -> StackSource:
+def _service_source(service: str, values: dict[str, str], report: Report, *, home: Path, root: Path) -> StackSource:
     report.step(f"Bundling {service}")
     bundled = bundle.bundle(service, home, root)
     merged = template.merge(bundled, template.read(service, root))
-    wanted = template.for_local_engine(merged) if target.is_local else merged
     values = {**values, "CodeKey": bundled.code.key}
-    return _source(f"holdfast-{service}", wanted, values, (bundled.code,), service)
+    return _source(f"holdfast-{service}", merged, values, (bundled.code,), service)
 
 
 def _source(
@@ -240,11 +237,18 @@ def plan_sources(target: Target, wanted: Sequence[StackSource], report: Report) 
     try:
         for source in wanted:
             report.step(f"Planning {source.stack}")
-            plans.append(_plan_one(target, source))
+            plans.append(_plan_one(target, _sent(target, source)))
     except BaseException:
         discard(target, plans)
         raise
     return plans
+
+
+def _sent(target: Target, source: StackSource) -> StackSource:
+    """Leave out, only when it is sent there, what the local engine cannot do: stacks.local reads it from the source."""
+    if not target.is_local:
+        return source
+    return replace(source, template=template.for_local_engine(source.template))
 
 
 def _plan_one(target: Target, source: StackSource) -> StackPlan:
@@ -328,7 +332,7 @@ def _put_gateway_responses(target: Target, api_id: str, wanted: template.Templat
             responseType=kind,
             responseParameters={f"gatewayresponse.header.{name}": value for name, value in headers.items()},
             responseTemplates=response["ResponseTemplates"],
-            **({"statusCode": str(response["StatusCode"])} if "StatusCode" in response else {}),
+            statusCode=str(response["StatusCode"]),
         )
     client.create_deployment(restApiId=api_id, stageName=STAGE)
 

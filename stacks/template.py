@@ -13,11 +13,13 @@ service shares, so that no yaml file has to repeat it:
 import json
 import re
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from holdfast.http.answers import PROBLEM_TYPE
 from stacks import ROOT, BuildFailed
 from stacks.bundle import Bundle
 from stacks.local.profile import LocalProfile, StreamSource, TtlAttribute
@@ -51,45 +53,26 @@ ACTIONS_WITHOUT_RESOURCE = {
 }
 """The only actions that a function's role may have on `*`, each with its reason; a test reads every template."""
 
-GATEWAY_RESPONSES: dict[str, tuple[int | None, str, bool, str]] = {
-    "MISSING_AUTHENTICATION_TOKEN": (404, "not_found", False, "There is no such route."),
-    "RESOURCE_NOT_FOUND": (404, "not_found", False, "There is no such route."),
-    "BAD_REQUEST_PARAMETERS": (400, "invalid_request", False, "The request's parameters cannot be read."),
-    "BAD_REQUEST_BODY": (400, "invalid_request", False, "The request's body cannot be read."),
-    "REQUEST_TOO_LARGE": (413, "payload_too_large", False, "The body is larger than 10 MB."),
-    "UNSUPPORTED_MEDIA_TYPE": (415, "unsupported_media_type", False, "The content type is not one that is taken here."),
+MAY_HAVE_HAPPENED = "There is no answer, and it may have happened: repeat with the same Idempotency-Key."
+
+GATEWAY_RESPONSES: dict[str, tuple[int, str, bool, str]] = {
+    # An unknown route, as API Gateway sees it: it looks for a signature before it gives up.
+    "MISSING_AUTHENTICATION_TOKEN": (404, "not_found", False, "There is no such route; see GET /openapi.json."),
+    "RESOURCE_NOT_FOUND": (404, "not_found", False, "There is no such route; see GET /openapi.json."),
+    "REQUEST_TOO_LARGE": (413, "body_too_large", False, "The body is larger than 10 MB."),
+    "UNSUPPORTED_MEDIA_TYPE": (415, "unsupported_media_type", False, "The content type is not taken here."),
     "THROTTLED": (429, "throttled", True, "Too many requests: wait, then repeat."),
     "QUOTA_EXCEEDED": (429, "throttled", True, "Too many requests: wait, then repeat."),
-    "INTEGRATION_TIMEOUT": (
-        504,
-        "uncertain",
-        True,
-        "No answer within the time limit; it may have happened: repeat with the same Idempotency-Key.",
-    ),
-    "DEFAULT_4XX": (None, "refused", False, "The request was refused before it reached the service."),
-    "DEFAULT_5XX": (
-        None,
-        "uncertain",
-        True,
-        "The service did not answer; it may have happened: repeat with the same Idempotency-Key.",
-    ),
+    "ACCESS_DENIED": (403, "refused", False, "The request was refused before it reached the service."),
+    "EXPIRED_TOKEN": (403, "refused", False, "Send `Authorization: Bearer <token>`, not an AWS signature."),
+    "INVALID_SIGNATURE": (403, "refused", False, "Send `Authorization: Bearer <token>`, not an AWS signature."),
+    "WAF_FILTERED": (403, "refused", False, "The request was refused before it reached the service."),
+    "DEFAULT_4XX": (400, "bad_request", False, "The request could not be read."),
+    "INTEGRATION_TIMEOUT": (504, "outcome_unknown", True, MAY_HAVE_HAPPENED),
+    "INTEGRATION_FAILURE": (504, "outcome_unknown", True, MAY_HAVE_HAPPENED),
+    "DEFAULT_5XX": (502, "outcome_unknown", True, MAY_HAVE_HAPPENED),
 }
-"""
-API Gateway's own answers (its "gateway response types"): status, code, whether to repeat, and a sentence.
-
-An unknown route is reported there as a missing authentication token. The two defaults stand for statuses of
-their own, so they set none.
-"""
-
-TITLES = {
-    400: "Bad Request",
-    404: "Not Found",
-    413: "Content Too Large",
-    415: "Unsupported Media Type",
-    429: "Too Many Requests",
-    504: "Gateway Timeout",
-}
-"""The reason phrases of RFC 9110."""
+"""API Gateway's own answers (its "gateway response types"): status, code, whether to repeat, and a sentence."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -251,19 +234,28 @@ def _complete_api(api: Resource, service: str) -> None:
 
 
 def _gateway_responses() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Write the table above as API Gateway wants it; the members are those of every problem of the kernel's."""
     for kind, (status, code, retryable, detail) in GATEWAY_RESPONSES.items():
-        headers = {"Content-Type": "'application/problem+json'"}
-        if status == 429:  # noqa: PLR2004 - the only status that says how long to wait
+        headers = {"Content-Type": "'application/problem+json'", "Cache-Control": "'no-store'"}
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
             headers["Retry-After"] = "'1'"
-        problem: dict[str, Any] = {"type": "about:blank"}
-        if status is not None:
-            problem |= {"title": TITLES[status], "status": status}
-        problem |= {"code": code, "detail": detail, "retryable": retryable, "request_id": "$context.requestId"}
-        response = {
-            "ResponseParameters": {"Headers": headers},
-            "ResponseTemplates": {"application/json": json.dumps(problem, separators=(",", ":"))},
+        problem = {
+            "type": PROBLEM_TYPE + code,
+            "title": code.replace("_", " ").capitalize(),
+            "status": status,
+            "detail": detail,
+            "code": code,
+            "retryable": retryable,
+            "request_id": "$context.requestId",
         }
-        yield kind, response if status is None else {"StatusCode": status, **response}
+        yield (
+            kind,
+            {
+                "StatusCode": status,
+                "ResponseParameters": {"Headers": headers},
+                "ResponseTemplates": {"application/json": json.dumps(problem, separators=(",", ":"))},
+            },
+        )
 
 
 def local_differences(template: Template) -> LocalProfile:
