@@ -91,5 +91,6 @@ class _StandardOutput(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             sys.stdout.write(self.format(record) + "\n")
+            sys.stdout.flush()  # a frozen sandbox writes nothing later
         except Exception:  # noqa: BLE001  a line that cannot be written must not become the caller's failure
             self.handleError(record)
