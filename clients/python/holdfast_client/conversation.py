@@ -159,8 +159,22 @@ token may expire, or a limit be reached, between the two. Every other refusal be
 bytes, which never change, or on the key, by which the service would have known our own success.
 """
 
-NOTHING_HAPPENED = frozenset({"clock_skew", "contended", "view_behind"})
-"""The codes of answers from 500 on that promise it; from any other, a write may have been carried out."""
+NOTHING_HAPPENED = frozenset(
+    {
+        "boundary_expired",
+        "clock_skew",
+        "contended",
+        "revocations_unknown",
+        "store_unavailable",
+        "token_keys_unknown",
+        "view_behind",
+    }
+)
+"""
+The codes of answers from 500 on that promise it; from any other, a write may have been carried out.
+
+It lists what is safe and not what is doubtful: a code that nobody has thought of here is doubtful.
+"""
 
 
 def judge(answer: Answer) -> Judgement:

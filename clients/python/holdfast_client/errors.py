@@ -124,6 +124,10 @@ class Uncertain(HoldfastError):
         return self
 
 
+class _Fault(msgspec.Struct, frozen=True):
+    pointer: str | None = None
+
+
 class _Problem(msgspec.Struct, frozen=True):
     """An RFC 9457 problem document, as far as every service writes it."""
 
@@ -132,7 +136,7 @@ class _Problem(msgspec.Struct, frozen=True):
     title: str = ""
     retryable: bool = False
     request_id: str | None = None
-    pointer: str | None = None
+    errors: list[_Fault] = []
 
 
 class StatusClass(IntEnum):
@@ -152,7 +156,7 @@ def status_class(status: int) -> StatusClass:
 
 
 _STANDARD_MEMBERS = frozenset(
-    {"type", "title", "status", "detail", "instance", "code", "retryable", "request_id", "pointer"}
+    {"type", "title", "status", "detail", "instance", "code", "retryable", "request_id", "errors"}
 )
 
 _BY_STATUS: Mapping[int, type[HoldfastError]] = {
@@ -190,7 +194,7 @@ def read_failure(status: int, request_id: str | None, body: bytes) -> Failure:
         problem.detail or problem.title or f"The service answered {status} and said no more.",
         status=status,
         request_id=problem.request_id or request_id,
-        pointer=problem.pointer,
+        pointer=next((fault.pointer for fault in problem.errors), None),
         facts={name: value for name, value in members.items() if name not in _STANDARD_MEMBERS},
     )
     return Failure(error, problem.retryable)

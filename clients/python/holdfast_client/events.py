@@ -48,14 +48,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         attributes: dict[str, Any] = {"specversion": "1.0"}
         for name in _SENT_ATTRIBUTES:
             value = getattr(self, name)
-            if value is not None and value is not UNSET:
+            if value is not None:
                 attributes[name] = value
+        if self.data is not UNSET:
+            attributes["data"] = self.data
         if self.time is not None:
             attributes["time"] = time_text(self.time)
         return attributes | dict(self.extensions)
 
 
-_SENT_ATTRIBUTES = tuple(name for name in Event.__struct_fields__ if name != "extensions")
+_SENT_ATTRIBUTES = tuple(name for name in Event.__struct_fields__ if name not in {"data", "extensions"})
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
