@@ -1,5 +1,6 @@
 """AWS clients for the local stack: its own root credentials, time-outs everywhere, no proxy in between."""
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,7 @@ def session() -> boto3.Session:
     return boto3.Session(aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, region_name=REGION)
 
 
+@functools.cache
 def factory(endpoint_url: str) -> Callable[[str], Any]:
     """Make clients of one endpoint, one per service, safe to ask from any thread."""
     made: dict[str, Any] = {}

@@ -8,6 +8,7 @@ read the streams to their end first. It runs with `AUTH=true`, so every function
 
 import logging
 import os
+import shutil
 import subprocess
 import time
 import urllib.error
@@ -57,7 +58,7 @@ class Engine:
         """
         was_alive = self.is_alive()
         log_size = self._log_file.stat().st_size if self._log_file.exists() else 0
-        ended_by_itself = processes.stop(self.identity, patience_seconds=STOP_SECONDS_MAX)
+        ended_by_itself = end(self.identity)
         if self._child is not None:
             self._child.wait(STOP_SECONDS_MAX)
         return was_alive and ended_by_itself and not self._complained_since(log_size)
@@ -70,6 +71,15 @@ class Engine:
             return STATE_NOT_WRITTEN.encode() in log.read()
 
 
+def end(identity: Identity) -> bool:
+    """
+    Have an engine write its state and end; say whether it did so in time.
+
+    The functions that it runs are its process group, and are ended with it: it would wait for each of them.
+    """
+    return processes.stop(identity, patience_seconds=STOP_SECONDS_MAX, with_group=True)
+
+
 def start(home: Path, port: int, report: Report) -> Engine:
     """
     Start the engine with the state that lies under *home*, and return when it answers.
@@ -79,6 +89,8 @@ def start(home: Path, port: int, report: Report) -> Engine:
     """
     python = ensure_engine(home / "engine", report)
     require_free_port(port, "the engine")
+    # What an engine that was killed has left there: unpacked functions, nothing else.
+    shutil.rmtree(home / "tmp", ignore_errors=True)
     for part in ("state", "s3", "tmp", "logs"):
         (home / part).mkdir(parents=True, exist_ok=True)
     log_file = home / "logs" / "engine.log"

@@ -8,6 +8,7 @@ answered as AWS would answer them, without the engine's insides.
 
 import asyncio
 import contextlib
+import io
 import json
 import logging
 import re
@@ -111,6 +112,7 @@ class Gateway:
         try:
             asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(START_SECONDS_MAX)
         except OSError as error:
+            self.stop()
             raise CannotStart(
                 f"The gateway cannot listen on port {self._port}: {error.strerror}.",
                 "Choose another: ./holdfast up --port 4700",
@@ -124,7 +126,8 @@ class Gateway:
         with contextlib.suppress(TimeoutError):
             closing.result(2 * STOP_SECONDS_MAX)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(STOP_SECONDS_MAX)
+        self._thread.join()
+        self._loop.close()
 
     async def _open(self) -> None:
         self._session = aiohttp.ClientSession(
@@ -206,7 +209,7 @@ class Gateway:
                 # Encoded already: a reading and writing of it would change `~`, `%2F` and the like.
                 URL(target, encoded=True),
                 headers=self._request_headers(request),
-                data=body or None,
+                data=io.BytesIO(body) if body else None,
                 allow_redirects=False,
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             ) as answer:

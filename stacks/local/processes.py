@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -64,24 +65,26 @@ def is_alive(identity: Identity) -> bool:
     return identify(identity.pid) == identity
 
 
-def stop(identity: Identity, *, patience_seconds: float) -> bool:
+def stop(identity: Identity, *, patience_seconds: float, with_group: bool = False) -> bool:
     """
     Ask a process to end (SIGTERM) and make it end (SIGKILL) when its time is up.
 
-    Returns whether it ended by itself. A process that is gone already has ended by itself.
+    *with_group* asks the processes that it started too, if it leads a group of its own. Returns whether it
+    ended by itself. A process that is gone already has ended by itself.
     """
-    if _signal(identity, signal.SIGTERM) and not wait_until_gone(identity, patience_seconds):
-        _signal(identity, signal.SIGKILL)
+    send = os.killpg if with_group else os.kill
+    if _signal(identity, signal.SIGTERM, send) and not wait_until_gone(identity, patience_seconds):
+        _signal(identity, signal.SIGKILL, send)
         wait_until_gone(identity, patience_seconds)
         return False
     return True
 
 
-def _signal(identity: Identity, number: signal.Signals) -> bool:
+def _signal(identity: Identity, number: signal.Signals, send: Callable[[int, int], None]) -> bool:
     if not is_alive(identity):
         return False
     with contextlib.suppress(ProcessLookupError):
-        os.kill(identity.pid, number)
+        send(identity.pid, number)
     return True
 
 

@@ -413,7 +413,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         if self._parts is not None:
-            self._parts.stop()
+            self._parts.stop(can_drain=self._engine is None or self._engine.is_alive())
         if self._engine is not None and not self._engine.stop():
             self.report.step(f"The engine's state may not be whole; see {self.home.engine_log}")
         # Last: as long as anything may run, a later `up` or `down` has to find it.
@@ -445,11 +445,12 @@ class _Parts:
         self.sweeper.watch(deployed.profile.ttl)
         self.gateway.routes = {name: route(url, self.endpoint_url) for name, url in deployed.api_urls.items()}
 
-    def stop(self) -> None:
+    def stop(self, *, can_drain: bool) -> None:
         """Take no more requests, delete no more rows, and then let the functions have what the streams still hold."""
         self.gateway.stop()
         self.sweeper.stop()
-        self.dispatcher.drain(DRAIN_SECONDS_MAX)
+        if can_drain:
+            self.dispatcher.drain(DRAIN_SECONDS_MAX)
         self.dispatcher.stop()
 
 
@@ -473,7 +474,7 @@ def _stop_leftovers(where: Home, report: Report) -> bool:
         report.step(
             f"Stopping the engine (process {identity.pid}) whose supervisor was killed; it writes its state now"
         )
-        if not processes.stop(identity, patience_seconds=engine.STOP_SECONDS_MAX):
+        if not engine.end(identity):
             report.step("It did not end by itself and was killed: what was written since its start is lost")
     where.run_file.unlink(missing_ok=True)
     return was_running

@@ -197,7 +197,11 @@ def deploy(home: Path, endpoint_url: str, services: Sequence[str], report: Repor
     stack = cloudformation.describe_stacks(StackName=NAME)["Stacks"][0]
     assert stack["StackStatus"] == "CREATE_COMPLETE", stack
     [url] = [output["OutputValue"] for output in stack["Outputs"]]
-    return Deployed({SERVICE: url}, resolved(PROFILE, physical_ids(cloudformation, NAME)), "no-token")
+    names = physical_ids(cloudformation, NAME)
+    # The engine does not read the binary media types that a SAM template has in its OpenAPI document.
+    binary = [{"op": "add", "path": "/binaryMediaTypes/application~1octet-stream"}]
+    client("apigateway").update_rest_api(restApiId=names["RestAPI"], patchOperations=binary)
+    return Deployed({SERVICE: url}, resolved(PROFILE, names), "no-token")
 
 
 def _stands(cloudformation: Any) -> bool:
