@@ -278,6 +278,10 @@ def _at(resource: Resource, path: tuple[str, ...]) -> Any:
 # Permissions widened
 
 
+ALL_BUT = "all but "
+"""How `NotAction`, `NotResource` and `NotPrincipal` are written: the whole of it is no pattern."""
+
+
 @dataclass(frozen=True)
 class Grant:
     """One action on one resource by one principal, under one condition; a statement is many of these."""
@@ -338,7 +342,8 @@ def _widenings(owner: str, before: list[Grant] | None, after: list[Grant], *, is
 
 def _widening_why(before: list[Grant], grant: Grant) -> str:
     """Say what about *grant* is new, the least surprising reason first."""
-    same_action = [old for old in before if _pattern_covers(old.action.lower(), grant.action.lower())]
+    allowed = [old for old in before if not old.is_denial]
+    same_action = [old for old in allowed if _pattern_covers(old.action.lower(), grant.action.lower())]
     if any(_pattern_covers(old.resource, grant.resource) and old.principal == grant.principal for old in same_action):
         return "condition removed"
     if any(old.principal == grant.principal for old in same_action):
@@ -348,8 +353,8 @@ def _widening_why(before: list[Grant], grant: Grant) -> str:
 
 def _pattern_covers(pattern: str, text: str) -> bool:
     """Match as IAM does, `*` any characters and `?` any one; where *text* has a `*` itself, only a `*` covers it."""
-    if pattern == text:
-        return True
+    if pattern == text or pattern.startswith(ALL_BUT):
+        return pattern == text
     translated = "".join({"*": ".*", "?": "[^*]"}.get(char, re.escape(char)) for char in pattern)
     return re.fullmatch(translated, text, re.DOTALL) is not None
 
@@ -401,7 +406,7 @@ def _document_grants(document: Mapping[str, Any]) -> Iterator[Grant]:
 def _listed(statement: Mapping[str, Any], name: str, otherwise: str = "") -> list[str]:
     """Read a member that may be one value or many, or be turned round (`NotAction`), which only equals itself."""
     if f"Not{name}" in statement:
-        return [f"all but {_text(statement[f'Not{name}'])}"]
+        return [ALL_BUT + _text(statement[f"Not{name}"])]
     value = statement.get(name, otherwise)
     return [_text(each) for each in value] if isinstance(value, list) else [_text(value)]
 
@@ -409,7 +414,7 @@ def _listed(statement: Mapping[str, Any], name: str, otherwise: str = "") -> lis
 def _principals(statement: Mapping[str, Any]) -> list[str]:
     match statement.get("Principal"):
         case None if "NotPrincipal" in statement:
-            return [f"all but {_text(statement['NotPrincipal'])}"]
+            return [ALL_BUT + _text(statement["NotPrincipal"])]
         case None:
             return [""]
         case dict() as kinds:

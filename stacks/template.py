@@ -217,7 +217,8 @@ def _complete_api(api: Resource, service: str) -> None:
     needs one role for a whole account and region, which is not ours to set.
     """
     properties = api["Properties"]
-    properties["Name"] = f"holdfast-{service}"
+    # Both: where an API is made from a definition, the definition's title is its name. The alarms go by it.
+    properties["Name"] = properties["DefinitionBody"]["info"]["title"] = f"holdfast-{service}"
     properties["TracingEnabled"] = True
     # Without it, SAM adds a second stage, named "Stage", that nobody asked for.
     properties["OpenApiVersion"] = "2.0"

@@ -1,0 +1,382 @@
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stacks import ROOT, BuildFailed, bundle, layers, template
+from stacks.bundle import Bundle
+from stacks.local.profile import LocalProfile, StreamSource, TtlAttribute
+from stacks.services import SERVICES
+from stacks.template import Template
+
+SHARED = ("artifacts", "base")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module", params=SERVICES)
+def merged(request: pytest.FixtureRequest, home: Path) -> Template:
+    return template.merge(bundle.bundle(request.param, home), template.read(request.param))
+
+
+def chalice(**resources: Any) -> Bundle:
+    """What Chalice makes of a service `echo` with these resources."""
+    code = layers.Archive("functions/echo", "d1", Path("d1.zip"))
+    return Bundle("echo", code, {"Resources": resources, "Outputs": {}})
+
+
+def function(**properties: Any) -> dict[str, Any]:
+    return {"Type": "AWS::Serverless::Function", "Properties": {"Role": "arn:placeholder", **properties}}
+
+
+def own(*functions: str, **resources: Any) -> Template:
+    """A stacks/echo.yaml with what these functions need, and *resources*."""
+    needed: Template = {}
+    for logical_id in functions:
+        needed[template.role_name(logical_id)] = {"Type": "AWS::IAM::Role", "Properties": {}}
+        name = f"/aws/lambda/{template.function_name('echo', logical_id)}"
+        needed[f"{logical_id}Logs"] = {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": name}}
+    return {"Resources": {**needed, **resources}}
+
+
+def table(**properties: Any) -> dict[str, Any]:
+    return {"Type": "AWS::DynamoDB::Table", "Properties": properties}
+
+
+# Reading
+
+
+def test_cloudformations_short_forms_are_read(tmp_path: Path):
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "x.yaml").write_text(
+        "a: !Ref X\nb: !GetAtt X.Arn\nc: !Sub '${X}'\nd: !If [C, !Ref X, 1]\ne: !Condition C\nf: !GetAtt [X, Arn]\n"
+    )
+
+    assert template.read("x", tmp_path) == {
+        "a": {"Ref": "X"},
+        "b": {"Fn::GetAtt": ["X", "Arn"]},
+        "c": {"Fn::Sub": "${X}"},
+        "d": {"Fn::If": ["C", {"Ref": "X"}, 1]},
+        "e": {"Condition": "C"},
+        "f": {"Fn::GetAtt": ["X", "Arn"]},
+    }
+
+
+def test_a_template_cannot_run_code_when_it_is_read(tmp_path: Path):
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "x.yaml").write_text("a: !!python/object/apply:os.getcwd []\n")
+
+    with pytest.raises(Exception, match="python/object"):
+        template.read("x", tmp_path)
+
+
+# Merging
+
+
+def test_a_name_in_both_templates_is_an_error_that_says_which():
+    with pytest.raises(BuildFailed, match=r"Resources CommitsTable: both in stacks/echo.yaml and made by Chalice"):
+        template.merge(chalice(CommitsTable=table()), own(CommitsTable=table()))
+
+
+def test_a_function_gets_its_role_its_name_its_layers_and_its_code():
+    merged = template.merge(chalice(IndexCommits=function()), own("IndexCommits"))
+
+    properties = merged["Resources"]["IndexCommits"]["Properties"]
+    assert properties["Role"] == {"Fn::GetAtt": ["IndexCommitsRole", "Arn"]}
+    assert properties["FunctionName"] == "holdfast-echo-index-commits"
+    assert properties["Layers"] == [{"Ref": "KernelLayerArn"}, {"Ref": "DependenciesLayerArn"}]
+    assert properties["CodeUri"] == {"Bucket": {"Ref": "ArtifactBucket"}, "Key": {"Ref": "CodeKey"}}
+    assert properties["Environment"]["Variables"]["HOLDFAST_SERVICE"] == "echo"
+
+
+@pytest.mark.parametrize("missing", ["IndexCommitsRole", "IndexCommitsLogs"])
+def test_a_function_without_its_own_role_or_logs_is_refused(missing: str):
+    incomplete = own("IndexCommits")
+    del incomplete["Resources"][missing]
+
+    with pytest.raises(BuildFailed, match="which the function IndexCommits needs"):
+        template.merge(chalice(IndexCommits=function()), incomplete)
+
+
+def test_merging_leaves_what_chalice_made_as_it_was():
+    made = chalice(IndexCommits=function())
+    before = json.dumps(made.template)
+
+    template.merge(made, own("IndexCommits"))
+
+    assert json.dumps(made.template) == before
+
+
+def test_only_declared_parameters_are_sent():
+    assert template.parameters_of({"Parameters": {"A": {"Type": "String"}}}, {"A": "1", "B": "2"}) == {"A": "1"}
+    assert template.parameters_of({}, {"A": "1"}) == {}
+
+
+def test_a_template_is_written_shortly_and_always_the_same():
+    assert template.text({"b": 1, "a": {"d": 1, "c": 2}}) == '{"a":{"c":2,"d":1},"b":1}'
+
+
+def test_a_template_is_large_from_the_first_byte_that_a_request_does_not_take():
+    def of_size(size: int) -> Template:
+        return {"a": "x" * (size - len('{"a":""}'))}
+
+    assert not template.is_large(of_size(51_200))
+    assert template.is_large(of_size(51_201))
+
+
+# The API's own refusals
+
+
+def test_every_refusal_of_the_gateway_is_a_problem(merged: Template):
+    responses = merged["Resources"]["RestAPI"]["Properties"]["GatewayResponses"]
+
+    assert {"DEFAULT_4XX", "DEFAULT_5XX"} <= responses.keys()
+    for response in responses.values():
+        problem = json.loads(response["ResponseTemplates"]["application/json"])
+        assert problem["status"] == response["StatusCode"]
+        assert problem["request_id"] == "$context.requestId"
+        assert problem["type"] == f"urn:holdfast:problem:{problem['code']}"
+        assert problem.keys() == {"type", "title", "status", "detail", "code", "retryable", "request_id"}
+        assert response["ResponseParameters"]["Headers"]["Content-Type"] == "'application/problem+json'"
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code"),
+    [
+        ("MISSING_AUTHENTICATION_TOKEN", 404, "not_found"),
+        ("REQUEST_TOO_LARGE", 413, "body_too_large"),
+        ("UNSUPPORTED_MEDIA_TYPE", 415, "unsupported_media_type"),
+        ("THROTTLED", 429, "throttled"),
+    ],
+)
+def test_a_refusal_has_the_status_and_the_code_that_the_kernel_would_give(kind: str, status: int, code: str):
+    assert template.GATEWAY_RESPONSES[kind][:2] == (status, code)
+
+
+def test_waiting_helps_exactly_where_the_answer_says_how_long(merged: Template):
+    responses = merged["Resources"]["RestAPI"]["Properties"]["GatewayResponses"]
+
+    with_retry_after = {
+        kind for kind, each in responses.items() if "Retry-After" in each["ResponseParameters"]["Headers"]
+    }
+
+    assert with_retry_after == {"THROTTLED", "QUOTA_EXCEEDED"}
+
+
+# What the local engine cannot do
+
+
+STREAM = {"Fn::GetAtt": ["CommitsTable", "StreamArn"]}
+
+
+def test_a_functions_trigger_on_a_table_stream_is_left_to_the_dispatcher():
+    event = {"Stream": STREAM, "BatchSize": 10, "StartingPosition": "TRIM_HORIZON"}
+    sam = {
+        "Resources": {
+            "Index": function(Events={"Stream": {"Type": "DynamoDB", "Properties": event}}),
+            "CommitsTable": table(),
+        }
+    }
+
+    assert template.local_differences(sam).streams == (
+        StreamSource(table="CommitsTable", function_name="Index", batch_size=10, starting_position="TRIM_HORIZON"),
+    )
+    assert template.for_local_engine(sam)["Resources"]["Index"]["Properties"]["Events"] == {}
+    assert "Stream" in sam["Resources"]["Index"]["Properties"]["Events"], "the template itself stays whole"
+
+
+def test_an_event_source_mapping_is_left_to_the_dispatcher_with_all_it_promises():
+    mapping = {
+        "Type": "AWS::Lambda::EventSourceMapping",
+        "Properties": {
+            "EventSourceArn": STREAM,
+            "FunctionName": {"Ref": "Index"},
+            "BatchSize": 100,
+            "StartingPosition": "LATEST",
+            "BisectBatchOnFunctionError": True,
+            "MaximumRetryAttempts": 3,
+            "DestinationConfig": {"OnFailure": {"Destination": {"Fn::GetAtt": ["Parked", "Arn"]}}},
+            "FunctionResponseTypes": ["ReportBatchItemFailures"],
+            "FilterCriteria": {"Filters": [{"Pattern": '{"eventName":["INSERT"]}'}]},
+        },
+    }
+    sam = {"Resources": {"Mapping": mapping}}
+
+    assert template.local_differences(sam).streams == (
+        StreamSource(
+            table="CommitsTable",
+            function_name="Index",
+            batch_size=100,
+            starting_position="LATEST",
+            bisect=True,
+            retries_max=3,
+            on_failure_arn="Parked",
+            reports_item_failures=True,
+            filters=('{"eventName":["INSERT"]}',),
+        ),
+    )
+    assert template.for_local_engine(sam)["Resources"] == {}
+
+
+def test_a_queue_trigger_stays_with_the_engine():
+    mapping = {
+        "Type": "AWS::Lambda::EventSourceMapping",
+        "Properties": {"EventSourceArn": {"Fn::GetAtt": ["Queue", "Arn"]}, "FunctionName": {"Ref": "Index"}},
+    }
+    sam = {
+        "Resources": {
+            "Mapping": mapping,
+            "Index": function(Events={"Q": {"Type": "SQS", "Properties": {"Queue": "q"}}}),
+        }
+    }
+
+    assert template.local_differences(sam).streams == ()
+    assert template.for_local_engine(sam) == sam
+
+
+def test_a_trigger_on_a_table_by_its_arn_names_the_table():
+    arn = "arn:aws:dynamodb:us-east-1:000000000000:table/holdfast-audit-commits/stream/2026-01-01T00:00:00.000"
+    event = {"Type": "DynamoDB", "Properties": {"Stream": arn}}
+
+    [source] = template.local_differences({"Resources": {"Index": function(Events={"S": event})}}).streams
+
+    assert source.table == "holdfast-audit-commits"
+
+
+def test_the_settings_of_a_table_that_the_engine_drops_are_told():
+    sam = {
+        "Resources": {
+            "Rows": table(
+                TimeToLiveSpecification={"AttributeName": "expires", "Enabled": True},
+                PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True},
+                DeletionProtectionEnabled=True,
+            ),
+            "Plain": table(TimeToLiveSpecification={"AttributeName": "expires", "Enabled": False}),
+        }
+    }
+
+    assert template.local_differences(sam) == LocalProfile(
+        ttl=(TtlAttribute(table="Rows", attribute="expires"),), pitr=("Rows",), deletion_protection=("Rows",)
+    )
+
+
+def test_alarms_over_metric_math_are_left_out_locally_and_others_are_not():
+    sam = {
+        "Resources": {
+            "Math": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Metrics": []}},
+            "Plain": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"MetricName": "Errors"}},
+        }
+    }
+
+    assert template.for_local_engine(sam)["Resources"].keys() == {"Plain"}
+
+
+# The templates that exist
+
+
+def every_template(home: Path) -> Iterator[tuple[str, Template]]:
+    for name in SHARED:
+        yield name, template.read(name)
+    for name in SERVICES:
+        yield name, template.merge(bundle.bundle(name, home), template.read(name))
+
+
+def resources_of(home: Path, resource_type: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, each in every_template(home):
+        for logical_id, resource in each["Resources"].items():
+            if resource["Type"] == resource_type:
+                yield f"{name}.{logical_id}", resource
+
+
+def test_every_template_is_clean_alone_and_merged(home: Path, tmp_path: Path):
+    files = [str(path) for path in (ROOT / "stacks").glob("*.yaml")]
+    for name, each in every_template(home):
+        for kind, variant in (("aws", each), ("local", template.for_local_engine(each))):
+            path = tmp_path / f"{name}-{kind}.json"
+            path.write_text(template.text(variant))
+            files.append(str(path))
+
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from cfnlint.runner import main; sys.exit(main())", *files],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+    assert done.stdout == ""
+    assert done.returncode == 0
+
+
+def test_every_merged_template_travels_in_the_request(merged: Template):
+    # Not a must, but a first plan can show a real change set only then: there is no bucket yet.
+    assert not template.is_large(merged)
+
+
+def test_every_table_is_kept_protected_recoverable_and_encrypted(home: Path):
+    tables = dict(resources_of(home, "AWS::DynamoDB::Table"))
+
+    assert tables
+    for resource in tables.values():
+        properties = resource["Properties"]
+        assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain"
+        assert properties["DeletionProtectionEnabled"] is True
+        assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+        assert properties["SSESpecification"] == {"SSEEnabled": True}
+        assert properties["BillingMode"] == "PAY_PER_REQUEST"
+
+
+def test_every_log_group_ends(home: Path):
+    groups = dict(resources_of(home, "AWS::Logs::LogGroup"))
+
+    assert groups
+    assert all(resource["Properties"]["RetentionInDays"] <= 365 for resource in groups.values())
+
+
+def test_every_function_has_a_role_of_its_own(home: Path):
+    roles = [str(resource["Properties"]["Role"]) for _, resource in resources_of(home, template.FUNCTION)]
+
+    assert roles
+    assert len(set(roles)) == len(roles)
+
+
+def test_no_role_allows_anything_on_everything_but_what_knows_no_resource(home: Path):
+    for name, role in resources_of(home, "AWS::IAM::Role"):
+        assert "ManagedPolicyArns" not in role["Properties"], name
+        for policy in role["Properties"]["Policies"]:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+                assert not [action for action in actions if "*" in action], name
+                if "*" in json.dumps(statement["Resource"]):
+                    assert set(actions) <= template.ACTIONS_WITHOUT_RESOURCE.keys(), name
+
+
+def test_every_alarm_tells_somebody(home: Path):
+    alarms = dict(resources_of(home, template.ALARM))
+
+    assert alarms
+    assert all(each["Properties"]["AlarmActions"] == [{"Ref": "AlarmTopic"}] for each in alarms.values())
+
+
+def test_every_function_has_alarms_on_its_errors_and_its_throttles(home: Path):
+    watched = {
+        (alarm["Properties"]["MetricName"], dimension["Value"])
+        for _, alarm in resources_of(home, template.ALARM)
+        for dimension in alarm["Properties"].get("Dimensions", [])
+    }
+
+    for _, each in resources_of(home, template.FUNCTION):
+        name = each["Properties"]["FunctionName"]
+        assert {("Errors", name), ("Throttles", name)} <= watched
+
+
+def test_a_dashboard_is_json(home: Path):
+    for _, each in resources_of(home, "AWS::CloudWatch::Dashboard"):
+        assert json.loads(each["Properties"]["DashboardBody"]["Fn::Sub"])["widgets"]
