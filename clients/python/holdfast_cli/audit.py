@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -41,8 +41,8 @@ def import_(
     """Import a history; a second run appends only what is new, and a killed run is resumed by the same command."""
     if (file is None) == (git is None):
         raise typer.BadParameter("give either a FILE or --git PATH")
-    source = _git_source(git, stream) if git else _file_source(file or "-", stream, stream_from)
-    tally = _import(source, batch)
+    with _git_source(git, stream) if git else _file_source(file or "-", stream, stream_from) as source:
+        tally = _import(source, batch)
     if json:
         print_json(tally.as_json())
         return
@@ -64,23 +64,31 @@ class _Source:
     position: Callable[[Tally], int]
 
 
-def _git_source(path: Path, stream: str | None) -> _Source:
+@contextmanager
+def _git_source(path: Path, stream: str | None) -> Iterator[_Source]:
     repository = Repository.at(path)
-    return _Source(repository.items(stream), repository.count(), lambda tally: tally.events_read)
+    # Closed here and not whenever the collector comes by: behind these items there is a process.
+    with closing(repository.items(stream)) as items:
+        yield _Source(items, repository.count(), lambda tally: tally.events_read)
 
 
-def _file_source(name: str, stream: str | None, stream_from: str) -> _Source:
+@contextmanager
+def _file_source(name: str, stream: str | None, stream_from: str) -> Iterator[_Source]:
     if name == "-":
         naming = Naming(stream, stream_from, "stdin")
-        return _Source(read_items(sys.stdin.buffer, naming), None, lambda tally: tally.events_read)
+        yield _Source(read_items(sys.stdin.buffer, naming), None, lambda tally: tally.events_read)
+        return
     path = Path(name)
     naming = Naming(stream, stream_from, stem_of(path.name.removesuffix(".gz").rsplit(".", 1)[0]))
+    with _opened(path) as raw:
+        yield _Source(read_items(raw, naming), path.stat().st_size, lambda _tally: raw.tell())
+
+
+def _opened(path: Path) -> BinaryIO:
     try:
-        raw: BinaryIO = path.open("rb")
-        total = path.stat().st_size
+        return path.open("rb")
     except OSError as error:
-        raise Failure("no_file", f"{name} cannot be read: {error.strerror}.") from error
-    return _Source(read_items(raw, naming), total, lambda _tally: raw.tell())
+        raise Failure("no_file", f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _import(source: _Source, batch: int) -> Tally:

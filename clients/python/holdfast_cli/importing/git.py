@@ -18,8 +18,8 @@ Choices, where Git leaves one:
 
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,18 +73,19 @@ class Repository:
         entries = (entry.split(b"\t", 1) for entry in listing.split(b"\0") if entry)
         return {path_text(path): about.split()[2].decode() for about, path in entries}
 
-    def items(self, stream: str | None) -> Iterator[Item]:
+    def items(self, stream: str | None) -> Generator[Item, None, None]:
         """
         Read the history, oldest commit first, one commit in memory at a time.
 
         Raises:
             DamagedError: git could not read on.
         """
-        for commit in self.commits():
-            where = f"commit {commit.id}"
-            yield from commit_items(commit, where=where, stem=self.name, stream=stream or self.name)
+        with closing(self.commits()) as commits:
+            for commit in commits:
+                where = f"commit {commit.id}"
+                yield from commit_items(commit, where=where, stem=self.name, stream=stream or self.name)
 
-    def commits(self) -> Iterator[Commit]:
+    def commits(self) -> Generator[Commit, None, None]:
         with _reading(self.path, *_LOG, "HEAD") as output:
             tokens = _tokens(output)
             header: bytes | None = None
