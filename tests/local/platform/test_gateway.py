@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -13,6 +14,7 @@ from stacks.local import gateway as module
 from stacks.local.gateway import BODY_BYTES_MAX, Gateway, route
 from stacks.local.processes import LOOPBACK
 from tests.local.conftest import free_ports
+from tests.local.platform import fixture_stack
 from tests.local.platform.conftest import Platform
 
 
@@ -53,7 +55,8 @@ def door(platform: Platform) -> Iterator[Door]:
     port = free_ports()
     running = Gateway(port)
     running.start()
-    running.routes = {"echo": route(platform.deployed.api_urls["echo"], platform.endpoint_url), "gone": _nobody()}
+    echo = route(platform.deployed.api_urls["echo"], platform.endpoint_url)
+    running.routes = {"echo": echo, "files": platform.endpoint_url, "gone": _nobody()}
     yield Door(port)
     running.stop()
 
@@ -109,10 +112,13 @@ def test_a_client_that_waits_for_100_continue_is_answered(door: Door):
         assert client.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_binary_answer_arrives_byte_for_byte(door: Door):
-    answer = door.ask("GET", "/echo/bytes", headers={"Accept": "application/octet-stream"})
+def test_a_binary_answer_and_a_signed_query_arrive_byte_for_byte(platform: Platform, door: Door):
+    files = platform.client("s3")
+    where = {"Bucket": fixture_stack.BUCKET, "Key": "every byte"}
+    files.put_object(**where, Body=bytes(range(256)))
+    signed = urlsplit(files.generate_presigned_url("get_object", Params=where))
 
-    assert answer.body == bytes(range(256))
+    assert door.ask("GET", f"/files{signed.path}?{signed.query}").body == bytes(range(256))
 
 
 def test_headers_pass_except_those_that_speak_of_one_connection(door: Door):
@@ -169,7 +175,7 @@ def test_an_unknown_service_is_told_the_known_ones(door: Door, path: str):
     answer = door.ask("GET", path)
 
     assert (answer.status, answer.json["code"]) == (404, "unknown_service")
-    assert "/echo, /gone" in answer.json["detail"]
+    assert "/echo, /files, /gone" in answer.json["detail"]
 
 
 def test_no_path_leads_out_of_the_api(door: Door):
