@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
+from moto import mock_aws
 
+from holdfast.aws import client
 from holdfast.clock import Clock
 from holdfast.dynamodb import BotocoreTransport, Database, DynamoEventStores, Tables, Transport
 from holdfast.dynamodb.attributes import from_item, to_item
@@ -56,10 +58,6 @@ def create_tables(dynamodb: Any, prefix: str) -> Tables:
 
 @contextmanager
 def moto_stores() -> Iterator[TestTables]:
-    from moto import mock_aws
-
-    from holdfast.aws import client
-
     with mock_aws():
         client.cache_clear()
         tables = create_tables(boto3.client("dynamodb", region_name=REGION), "test")

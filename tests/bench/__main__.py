@@ -28,7 +28,8 @@ def main() -> int:
         sys.stderr.write(f"usage: python -m tests.bench {{{','.join(BENCHES)}}}\n")
         return 2
     bench = importlib.import_module(f"tests.bench.{sys.argv[1]}")
-    result = {"bench": sys.argv[1], "method": bench.__doc__.strip(), "measured_on": measured_on(), "results": bench.run()}
+    method = (bench.__doc__ or "").strip()
+    result = {"bench": sys.argv[1], "method": method, "measured_on": measured_on(), "results": bench.run()}
     text = json.dumps(result, indent=2)
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)

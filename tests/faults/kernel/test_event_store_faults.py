@@ -10,7 +10,7 @@ import pytest
 from holdfast.clock import ManualClock
 from holdfast.dynamodb import Database, DynamoEventStore, DynamoEventStores
 from holdfast.dynamodb.transport import Answer, Busy, Rejected, Unknown
-from holdfast.errors import Throttled, Uncertain, Unavailable
+from holdfast.errors import Throttled, Unavailable, Uncertain
 from holdfast.streams import ANY, Append, Boundary, Is, Put, RawCodec, StaleStream, Update
 from tests.dynamo_tables import TestTables, moto_stores, row_reader
 from tests.faulty_transport import FAULTS, FaultyTransport, Killed, KillingTransport

@@ -10,7 +10,7 @@ import pytest
 
 from holdfast.clock import ManualClock
 from holdfast.dynamodb import event_store, transport, writes
-from holdfast.streams import Boundary, packing
+from holdfast.streams import Boundary, packing, rules
 from tests.dynamo_tables import TestTables, moto_stores, row_reader
 from tests.faults.kernel import test_event_store_faults as faults
 from tests.promises import EventStorePromises
@@ -34,7 +34,7 @@ def unconditional_put(patch: pytest.MonkeyPatch) -> None:
 
 
 def same_id_without_fingerprint(patch: pytest.MonkeyPatch) -> None:
-    recognise = event_store.recognise
+    recognise = rules.recognise
 
     def credulous(commit: Any, commit_id: str, content: Any) -> Any:
         known = content if commit is None else msgspec.structs.replace(content, fingerprint=commit.fingerprint)

@@ -19,18 +19,19 @@ NAMES = [
 
 
 def git(repository: Path, *arguments: str, when: int = START) -> str:
+    author = {"NAME": "Ann", "EMAIL": "ann@example.org", "DATE": f"{when} +0100"}
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(repository),
         "GIT_CONFIG_NOSYSTEM": "1",
-        **{f"GIT_{role}_{part}": value for role in ("AUTHOR", "COMMITTER") for part, value in (("NAME", "Ann"), ("EMAIL", "ann@example.org"), ("DATE", f"{when} +0100"))},
-    }  # fmt: skip
+        **{f"GIT_{role}_{part}": value for role in ("AUTHOR", "COMMITTER") for part, value in author.items()},
+    }
     command = ["git", "-C", str(repository), "-c", "commit.gpgsign=false", *arguments]
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 def make(repository: Path, *, commits: int, seed: int) -> None:
-    """Make *commits* first-parent commits; every tenth merges a branch, and every third shares its time with the one before."""
+    """Make *commits* first-parent commits: every tenth a merge, every third at the same time as the one before."""
     chance = random.Random(seed)
     repository.mkdir()
     git(repository, "init", "--quiet", "--initial-branch=main")

@@ -1,4 +1,4 @@
-"""Real history through the deployed stack: imported by the command line, and asked for over HTTP, against Git itself."""
+"""Real history through the deployed stack: imported by the command line, asked for over HTTP, against Git itself."""
 
 import gzip
 import json
@@ -40,8 +40,14 @@ def run(stack) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "holdfast_cli", *arguments],
-            env=environment(stack), cwd=ROOT, capture_output=True, text=True, timeout=IMPORT_SECONDS_MAX, check=False, **options,
-        )  # fmt: skip
+            env=environment(stack),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=IMPORT_SECONDS_MAX,
+            check=False,
+            **options,
+        )
 
     return run
 
@@ -128,9 +134,14 @@ def made_history(path: Path, lines: int) -> None:
         for number in range(lines):
             at = moment(git_history.START + 60 * (number - number % 3))
             changes = [
-                {"op": chance.choice(["added", "modified", "deleted"]), "path": chance.choice(git_history.NAMES), "blob": f"{chance.getrandbits(160):040x}", "mode": "100644"}
+                {
+                    "op": chance.choice(["added", "modified", "deleted"]),
+                    "path": chance.choice(git_history.NAMES),
+                    "blob": f"{chance.getrandbits(160):040x}",
+                    "mode": "100644",
+                }
                 for _ in range(chance.randrange(4))
-            ]  # fmt: skip
+            ]
             file.write(
                 json.dumps(
                     {
@@ -153,9 +164,12 @@ def test_an_import_that_is_killed_and_run_again_ends_with_exactly_the_same_strea
     killed = 0
     for seconds in (0.5, 0.7, 0.9, 1.1):
         process = subprocess.Popen(
-            [sys.executable, "-m", "holdfast_cli", *arguments], env=environment(stack), cwd=ROOT,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-m", "holdfast_cli", *arguments],
+            env=environment(stack),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
         killed += process.wait(timeout=30) == -signal.SIGKILL
@@ -181,7 +195,7 @@ def without_place(event: RecordedEvent) -> dict[str, Any]:
 def test_a_damaged_line_stops_with_its_number_and_keeps_what_came_before(run, holdfast, tmp_path):
     path = tmp_path / "damaged.jsonl.gz"
     made_history(path, 30)
-    lines = gzip.open(path, "rt").read().splitlines()
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     lines[17] = lines[17][:40]
     path.write_bytes(gzip.compress("\n".join(lines).encode()))
     stream = f"damaged/{os.getpid()}"
@@ -199,7 +213,7 @@ def test_lines_that_contradict_the_stream_stop_the_import(run, tmp_path):
     made_history(path, 10)
     stream = f"contradicted/{os.getpid()}"
     imported(run, str(path), "--stream", stream)
-    lines = gzip.open(path, "rt").read().splitlines()
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     told = json.loads(lines[4])
     lines[4] = json.dumps({**told, "actor": "somebody else"})
     path.write_bytes(gzip.compress("\n".join(lines).encode()))

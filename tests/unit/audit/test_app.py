@@ -42,7 +42,7 @@ class Door:
         token: str | None = "Bearer t",
         **more: Any,
     ) -> tuple[int, Any, dict[str, str]]:
-        path, _, query = more.get("path", template).partition("?")
+        _, _, query = more.get("path", template).partition("?")
         pairs = [pair.split("=", 1) for pair in query.split("&") if pair]
         headers = {"content-type": JSON, **more.get("headers", {})}
         if token:
@@ -309,7 +309,8 @@ def test_a_slash_may_be_written_as_tilde_or_encoded(door, stream):
 @pytest.mark.parametrize(
     ("raw", "code"),
     [
-        (b"{", "malformed_json"), (b"", "body_required"), (b"[]", "invalid_body"), (b'{"events":[],"x":1}', "unknown_field"),
+        (b"{", "malformed_json"), (b"", "body_required"), (b"[]", "invalid_body"),
+        (b'{"events":[],"x":1}', "unknown_field"),
         (b'{"events":[{"a":NaN}],"expected_version":0}', "not_i_json"), (b'{"a":1e400}', "not_i_json"),
         (b'{"a":1,"a":2}', "not_i_json"), (b'{"a":9007199254740993}', "not_i_json"), (b'{"a":"\\ud800"}', "not_i_json"),
         (b"[" * 10_000 + b"]" * 10_000, "too_deep"), (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "too_deep"),

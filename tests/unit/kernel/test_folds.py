@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from holdfast.folds import MERGE_PATCH, FoldEvent, Folded, NotApplicable, Reducer, Reducers, Within, fold, merge
+from holdfast.folds import MERGE_PATCH, Folded, FoldEvent, NotApplicable, Reducer, Reducers, Within, fold, merge
 from holdfast.streams import Commit, Instant
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -185,7 +185,7 @@ def test_a_registered_reducer_folds_its_category():
     reducers = Reducers()
 
     @reducers.register("orders", version=2, initial=int)
-    def count(state: int, event: FoldEvent) -> int:
+    def count(state: Any, event: FoldEvent) -> Any:
         return state + event.data["a"]
 
     assert reducers.of("orders/42").label == "orders@2"
