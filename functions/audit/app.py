@@ -67,8 +67,18 @@ class StateAnswer(msgspec.Struct, frozen=True):
     last_version: int
 
 
+STORE_ERRORS = {429: ["store_throttled"], 503: ["store_unavailable"]}
+READ_ERRORS = {400: ["invalid_stream"], 404: ["stream_not_found"], **STORE_ERRORS}
+STATE_ERRORS = {
+    **READ_ERRORS,
+    400: ["invalid_stream", "invalid_time"],
+    404: ["stream_not_found", "version_not_found"],
+    422: ["state_too_large"],
+}
 APPEND_ERRORS = {
     400: [
+        "invalid_body",
+        "unknown_field",
         "invalid_stream",
         "invalid_expected_version",
         "no_events",
@@ -80,6 +90,7 @@ APPEND_ERRORS = {
     409: ["stale"],
     413: ["event_too_large", "commit_too_large", "too_many_events"],
     422: ["idempotency_mismatch"],
+    429: ["store_throttled"],
     503: ["contended", "clock_skew", "boundary_expired", "store_unavailable", "outcome_unknown"],
 }
 
@@ -112,7 +123,7 @@ def post_events(
 @app.get(
     "/v1/streams/{stream}/events",
     scope="audit:read",
-    raises={400: ["invalid_stream"], 404: ["stream_not_found"]},
+    raises=READ_ERRORS,
 )
 def get_events(caller: Caller, stream: str, query: EventsQuery) -> EventsAnswer:
     """Read a stream's events, a page at a time, oldest or newest first."""
@@ -129,11 +140,7 @@ def get_events(caller: Caller, stream: str, query: EventsQuery) -> EventsAnswer:
 @app.get(
     "/v1/streams/{stream}/state",
     scope="audit:read",
-    raises={
-        400: ["invalid_stream", "invalid_time"],
-        404: ["stream_not_found", "version_not_found"],
-        422: ["state_too_large"],
-    },
+    raises=STATE_ERRORS,
 )
 def get_state(caller: Caller, stream: str, query: StateQuery) -> StateAnswer:
     """Answer a stream's state at a version, at a time, or as it was known at a time."""
