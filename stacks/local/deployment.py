@@ -40,15 +40,15 @@ def deploy_services(home: Path, endpoint_url: str, services: Sequence[str], repo
     # Here, because they bring Chalice and boto3, and `status` and `down` have no need of them.
     from stacks import deploy, template, tokens  # noqa: PLC0415
     from stacks.services import SERVICES  # noqa: PLC0415
+    from stacks.target import Target  # noqa: PLC0415
 
-    target = deploy.Target(session=clients.session(), endpoint_url=endpoint_url, is_local=True)
+    target = Target(session=clients.session(), endpoint_url=endpoint_url, is_local=True)
     api_urls = deploy.deploy(target, services, report, home=home)
     profile = LocalProfile()
     for source in deploy.sources(target, services, _Silence(), home=home):
         own = template.local_differences(source.template)
         profile += resolved(own, physical_ids(target.client("cloudformation"), source.stack))
-    report.step("Making keys and a token")
-    tokens.publish_keys(target)
+    report.step("Making a token")
     scopes = [scope for name in services for scope in SERVICES[name].scopes]
     token = tokens.create_token(target, TENANT, SUBJECT, scopes, TOKEN_SECONDS)
     return Deployed(api_urls, profile, token)
