@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from stacks import DeployFailed
+from stacks import DeployFailed, Outdated
 from stacks.changes import StackSource
 from stacks.target import Target
 from stacks.template import Template, is_large, text
@@ -192,10 +192,15 @@ def execute(target: Target, stack_name: str, change_set_id: str) -> Stack:
     Execute a change set and wait until its stack has come to rest.
 
     Raises:
+        Outdated: another change set was executed since.
         DeployFailed: it was rolled back, or takes longer than STACK_SECONDS_MAX.
     """
     client = target.client("cloudformation")
-    stack_id = client.describe_change_set(ChangeSetName=change_set_id)["StackId"]
+    try:
+        stack_id = client.describe_change_set(ChangeSetName=change_set_id)["StackId"]
+    except client.exceptions.ChangeSetNotFoundException as error:
+        # CloudFormation drops a stack's other change sets when it executes one.
+        raise Outdated(f"{stack_name} has been deployed since it was planned.", "Run ./holdfast plan again.") from error
     last_event = next(iter(_events(target, stack_id)), {}).get("EventId")
     # Without RetainExceptOnCreate, tables of a stack that failed to be made would stay, and be in its next one's way.
     client.execute_change_set(ChangeSetName=change_set_id, StackName=stack_id, RetainExceptOnCreate=True)
