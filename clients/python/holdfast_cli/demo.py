@@ -15,7 +15,7 @@ import typer
 from holdfast_cli.failures import ExitCode
 from holdfast_cli.importing.git import Repository
 from holdfast_cli.importing.importer import import_items
-from holdfast_cli.places import ROOT, connect
+from holdfast_cli.places import ROOT, audit_by_hand, connect
 from holdfast_cli.terminal import JsonFlag, print_json, say
 from holdfast_client import Holdfast
 
@@ -194,6 +194,7 @@ def _tell(checked: Sequence[Checked]) -> None:
 
 def _explain(stream: str, example: Checked) -> None:
     segment = stream.replace("/", "~")
+    url, token = audit_by_hand()
     say(
         f"""3. What happened: each commit was stored as what it changed, {{path: object id, or null if removed}}, in an
    append-only stream, by one conditional write each batch. No tree was ever stored. Each state above was folded
@@ -203,8 +204,8 @@ def _explain(stream: str, example: Checked) -> None:
      Git      git ls-tree -r {example.commit[:10]}
      CLI      ./holdfast audit state {stream} --version {example.version} --json
               ./holdfast audit state {stream} --at {example.time} --json
-     curl     curl -H "Authorization: Bearer $(cat .holdfast/token)" \\
-                "http://127.0.0.1:4600/audit/v1/streams/{segment}/state?version={example.version}"
+     curl     curl -H "Authorization: Bearer {token}" \\
+                "{url}/v1/streams/{segment}/state?version={example.version}"
      Python   from holdfast_client import Holdfast
               Holdfast.local().audit.state("{stream}", version={example.version}).state"""
     )

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from holdfast_client import Holdfast
-from holdfast_client.local import HOME_NAME, HOME_VARIABLE
+from holdfast_client.local import HOME_NAME, HOME_VARIABLE, find_local_stack
 
 ROOT = Path(__file__).resolve().parents[3]
 """The clone."""
@@ -26,7 +26,17 @@ def connect() -> Holdfast:
     Raises:
         NotRunning: neither is there.
     """
-    url, token = os.environ.get(AUDIT_URL_VARIABLE), os.environ.get(TOKEN_VARIABLE)
-    if url and token:
-        return Holdfast(url, token, services={"audit": url})
+    if url := _named_url():
+        return Holdfast(url, os.environ[TOKEN_VARIABLE], services={"audit": url})
     return Holdfast.local(home())
+
+
+def audit_by_hand() -> tuple[str, str]:
+    """Give what a person types to reach the same audit trail: its address, and the shell's word for the token."""
+    if url := _named_url():
+        return url, f"${TOKEN_VARIABLE}"
+    return find_local_stack(home()).services["audit"], f"$(cat {home() / 'token'})"
+
+
+def _named_url() -> str | None:
+    return os.environ.get(AUDIT_URL_VARIABLE) if os.environ.get(TOKEN_VARIABLE) else None

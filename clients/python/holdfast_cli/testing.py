@@ -351,7 +351,7 @@ def _show(counts: Mapping[str, Count], output: IO[str] = sys.stdout) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table("kind", "passed", "failed", "skipped", "seconds")
+    table = Table("kind", "passed", "failed", "skipped", "seconds of work")
     for kind in ("static", *ALONE, *ON_STACK):
         if kind in counts:
             count = counts[kind]

@@ -8,7 +8,7 @@ befalls the next requests, one each: a lost request, a lost reply, an answer of 
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -71,11 +71,20 @@ class Trail:
         self.streams: dict[str, list[dict[str, Any]]] = {}
         self.commits: dict[tuple[str, str], tuple[bytes, dict[str, Any]]] = {}
         self.lock = threading.Lock()
-        self.faults: deque[Fault] = deque()
+        self.faults: deque[Fault | None] = deque()
         self.seen: list[Seen] = []
         self.page_events_max = 1000
         self.commit_bytes_max = 4_000_000
         self.event_bytes_max = 256_000
+
+    def clear(self) -> None:
+        self.streams.clear()
+        self.commits.clear()
+        self.seen.clear()
+
+    def befall(self, faults: Iterable[Fault | None]) -> None:
+        """Let the next requests meet *faults*, one each; None for none."""
+        self.faults = deque(faults)
 
     def receive(self, request: Seen) -> tuple[Fault | None, Answer]:
         """Do what is asked, unless this request's fault keeps it from being done."""
@@ -191,6 +200,7 @@ def recorded(event: dict[str, Any], version: int) -> dict[str, Any]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: "_Server"
 
     def handle_any(self) -> None:
