@@ -7,6 +7,8 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from stacks.local.engine import ACCESS_KEY, REGION, SECRET_KEY
 
@@ -18,6 +20,9 @@ ATTEMPTS_MAX = 3
 INVOKE_ATTEMPTS_MAX = 1
 """A second invocation while the first still runs would break a stream's order; the dispatcher repeats by itself."""
 CONNECTIONS_MAX = 32
+
+REFUSALS = (BotoCoreError, ClientError, ResponseParserError)
+"""How a call fails: not sent, refused, or answered by half because the engine ended meanwhile."""
 
 
 def session() -> boto3.Session:

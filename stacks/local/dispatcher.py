@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from holdfast import clock
 from stacks.local import files, patterns
+from stacks.local.clients import REFUSALS
 from stacks.local.delivery import Answer, Batch, Failed, Record, decide, sequence_number, understand
 from stacks.local.profile import StreamSource
 
@@ -162,7 +163,7 @@ class _Follower(threading.Thread):
                 failures = 0
             except _Stopping:
                 return
-            except (BotoCoreError, ClientError) as error:
+            except REFUSALS as error:
                 # The engine is starting, stopping or redeploying, or the table is gone: all pass, or somebody says so.
                 failures += 1
                 self._log_once(failures, "The stream of %s cannot be read: %s", self._source.table, error)
@@ -338,7 +339,7 @@ class _Follower(threading.Thread):
         while True:
             try:
                 return call()
-            except (BotoCoreError, ClientError) as error:
+            except REFUSALS as error:
                 failures += 1
                 self._log_once(failures, "%s: %s", complaint, error)
                 self._pause(_backoff_seconds(failures))

@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from stacks.local.clients import REFUSALS
 from stacks.local.profile import TtlAttribute
 
 INTERVAL_SECONDS = 3.0
@@ -56,7 +55,7 @@ class Sweeper:
             for ttl in self._tables:
                 try:
                     self.sweep(ttl)
-                except (BotoCoreError, ClientError) as error:
+                except REFUSALS as error:
                     # The next sweep does what this one could not; nothing depends on when.
                     _log.warning("The expired rows of %s could not be swept: %s", ttl.table, error)
 

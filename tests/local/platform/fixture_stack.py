@@ -20,7 +20,8 @@ from stacks.local.deployment import Deployed, physical_ids
 from stacks.local.errors import Report
 from stacks.local.profile import LocalProfile, StreamSource, TtlAttribute, resolved
 from stacks.local.running import Home
-from stacks.local.stack import Supervisor, run_logged
+from stacks.local.stack import run_logged
+from stacks.local.supervisor import Supervisor
 
 NAME = "platform-fixture"
 SERVICE = "echo"

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stacks.local import clients, processes, stack
+from stacks.local import clients, health, processes, stack
 from stacks.local.errors import CannotStart
 from stacks.local.processes import LOOPBACK
 from stacks.local.running import Home, Running, load
@@ -221,7 +221,7 @@ def test_a_held_port_is_told_with_the_process_that_holds_it(starter: Starter, of
 def test_a_service_that_hangs_is_not_healthy_and_does_not_make_status_hang():
     with socket.create_server((LOOPBACK, 0)) as silent:
         started = time.monotonic()
-        assert not stack.is_healthy(f"http://{LOOPBACK}:{silent.getsockname()[1]}/echo", 0.3)
+        assert not health.is_healthy(f"http://{LOOPBACK}:{silent.getsockname()[1]}/echo", 0.3)
         assert time.monotonic() - started < 2
 
 
