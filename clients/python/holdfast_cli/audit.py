@@ -98,15 +98,16 @@ def _import(source: _Source, batch: int) -> Tally:
         except DamagedError as error:
             raise Failure(
                 "damaged_line",
-                f"{error.where} cannot be imported: {error.why}. Everything before it is in.",
-                next_command=f"{same_command()}   (after mending {error.where}; it goes on from there)",
+                f"{error.where} cannot be imported: {error.why}. Everything before it is in; once it is mended, the "
+                "same command goes on from there.",
+                next_command=same_command(),
                 facts={"where": error.where},
             ) from error
         except ContradictionError as error:
             raise Failure(
                 "contradiction",
-                f"{error}. A stream that is imported holds the events of that history, in its order.",
-                next_command="import into another stream with --stream NAME, or bring back the file that was imported",
+                f"{error}. An imported stream holds the events of its history, in its order: import what has become "
+                "another history into another stream, with --stream NAME.",
                 facts={"where": error.item.where, "stream": error.item.stream, "version": error.version},
             ) from error
 
@@ -118,8 +119,8 @@ def _resumable() -> Iterator[None]:
     except KeyboardInterrupt as error:
         raise Failure(
             "interrupted",
-            "Stopped. What was appended is in its streams, and nothing is half done.",
-            next_command=f"{same_command()}   (goes on from there)",
+            "Stopped. What was appended is in its streams, nothing is half done; the same command goes on from there.",
+            next_command=same_command(),
             exit_code=ExitCode.INTERRUPTED,
         ) from error
 

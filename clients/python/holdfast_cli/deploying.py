@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
 from holdfast_cli.failures import ExitCode, Failure
 from holdfast_cli.places import home
-from holdfast_cli.stack import require_terminal
+from holdfast_cli.stack import PORT, require_terminal
 from holdfast_cli.stacking import AwsFlag, OnlyOption, services_of, target, told_stack_errors
 from holdfast_cli.terminal import JsonFlag, Steps, print_json, say
+from holdfast_client.local import find_local_stack
 
 if TYPE_CHECKING:
     from stacks.changes import StackPlan
+    from stacks.target import Target
 
 YesFlag = Annotated[
     bool, typer.Option("--yes", "-y", help="Do not ask; what replaces or removes data is asked for all the same.")
@@ -55,22 +58,52 @@ def deploy(
 ) -> None:
     """Plan, show, ask, apply."""
     with told_stack_errors():
-        from stacks import changes  # noqa: PLC0415
-        from stacks import deploy as deploying  # noqa: PLC0415
+        from stacks import Outdated  # noqa: PLC0415
 
-        where = target(aws=aws)
-        with deploying.planned(where, services_of(only), Steps(), home=home()) as plans:
-            if not json:
-                _show(plans)
-            typed = set(confirm or ())
-            if changes.has_changes(plans):
-                typed |= _ask(changes.names_to_type(plans), yes=yes, typed=typed)
-            addresses = deploying.apply(where, plans, Steps(), typed=typed)
+        where, services = target(aws=aws), services_of(only)
+        typed = set(confirm or ())
+        try:
+            plans, addresses = _plan_and_apply(where, services, typed, yes=yes, quiet=json)
+        except Outdated as error:
+            # A shared stack gave another layer than was foreseen; the next plan knows it. Twice is somebody else.
+            say(f"{error.what} Planning once more.")
+            plans, addresses = _plan_and_apply(where, services, typed, yes=yes, quiet=json)
+        if not aws:
+            addresses = _taken_up(services)
     if json:
         print_json({"stacks": [as_json(each) for each in plans], "services": addresses})
         return
     for name, address in addresses.items():
         say(f"  {name:<8} {address}")
+
+
+def _plan_and_apply(
+    where: "Target", services: Sequence[str], typed: set[str], *, yes: bool, quiet: bool
+) -> tuple[list["StackPlan"], dict[str, str]]:
+    from stacks import changes  # noqa: PLC0415
+    from stacks import deploy as deploying  # noqa: PLC0415
+
+    with deploying.planned(where, services, Steps(), home=home()) as plans:
+        if not quiet:
+            _show(plans)
+        if changes.has_changes(plans):
+            typed |= _ask(changes.names_to_type(plans), yes=yes, typed=typed)
+        return plans, deploying.apply(where, plans, Steps(), typed=typed)
+
+
+def _taken_up(services: Sequence[str]) -> dict[str, str]:
+    """Have the running stack take up what was deployed (it knows functions by their ids), and give its addresses."""
+    from stacks.local import stack  # noqa: PLC0415
+
+    local = find_local_stack(home())
+    running = stack.up_detached(
+        home(),
+        services=sorted({*services, *local.services}),
+        port=urlsplit(local.url).port or PORT,
+        endpoint_url=None,
+        report=Steps(),
+    )
+    return {name: service.url for name, service in running.services.items() if name in services}
 
 
 def destroy(

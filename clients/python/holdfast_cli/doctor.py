@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
@@ -111,19 +112,18 @@ def _engine_environment(folder: Path) -> Finding:
 def _ports(run: _Run | None) -> Iterator[Finding]:
     from stacks.local import processes  # noqa: PLC0415
 
-    for port, whose in ((GATEWAY_PORT, "gateway"), (GATEWAY_PORT + 1, "engine")):
-        check = f"port {port}"
-        if not processes.is_listening(port):
-            yield Finding(check, "ok", f"free, for the {whose}" if run is None else "free")
-        elif run is not None and run.gateway_url.endswith(f":{GATEWAY_PORT}"):
-            yield Finding(check, "ok", f"held by the running stack's {whose}")
+    gateway = GATEWAY_PORT if run is None else urlsplit(run.gateway_url).port or GATEWAY_PORT
+    for port, whose in ((gateway, "gateway"), (gateway + 1, "engine")):
+        check, is_held = f"port {port}", processes.is_listening(port)
+        if run is not None and is_held:
+            yield Finding(check, "ok", f"the running {whose}: {processes.describe_holder(port)}")
+        elif run is not None:
+            yield Finding(check, "failed", f"The {whose} does not listen.", "./holdfast down && ./holdfast up --detach")
+        elif is_held:
+            holder = processes.describe_holder(port)
+            yield Finding(check, "warning", f"Held by {holder}.", "end it, or: ./holdfast up --port 4700")
         else:
-            yield Finding(
-                check,
-                "warning",
-                f"The {whose}'s usual port is held by {processes.describe_holder(port)}.",
-                "end it, or: ./holdfast up --port 4700",
-            )
+            yield Finding(check, "ok", f"free, for the {whose}")
 
 
 def _disk(folder: Path) -> Finding:

@@ -129,11 +129,12 @@ class _Fault(msgspec.Struct, frozen=True):
 
 
 class _Problem(msgspec.Struct, frozen=True):
-    """An RFC 9457 problem document, as far as every service writes it."""
+    """An RFC 9457 problem document, as far as every service writes it; or API Gateway's own `{"message": …}`."""
 
     code: str = ""
     detail: str = ""
     title: str = ""
+    message: str = ""
     retryable: bool = False
     request_id: str | None = None
     errors: list[_Fault] = []
@@ -156,7 +157,7 @@ def status_class(status: int) -> StatusClass:
 
 
 _STANDARD_MEMBERS = frozenset(
-    {"type", "title", "status", "detail", "instance", "code", "retryable", "request_id", "errors"}
+    {"type", "title", "status", "detail", "instance", "code", "retryable", "request_id", "errors", "message"}
 )
 
 _BY_STATUS: Mapping[int, type[HoldfastError]] = {
@@ -191,7 +192,7 @@ def read_failure(status: int, request_id: str | None, body: bytes) -> Failure:
         kind = Stale
     error = kind(
         problem.code or f"http_{status}",
-        problem.detail or problem.title or f"The service answered {status} and said no more.",
+        problem.detail or problem.title or problem.message or f"The service answered {status} and said no more.",
         status=status,
         request_id=problem.request_id or request_id,
         pointer=next((fault.pointer for fault in problem.errors), None),

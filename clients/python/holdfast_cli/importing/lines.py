@@ -74,7 +74,12 @@ def read_items(raw: BinaryIO, naming: Naming) -> Iterator[Item]:
             else:
                 yield _cloudevent_item(value, where, naming)
         except (ValueError, RecursionError) as error:
-            raise DamagedError(where, str(error)) from error
+            raise DamagedError(where, _why(error)) from error
+
+
+def _why(error: Exception) -> str:
+    # json's own message counts lines too, and every line here is its first.
+    return f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _numbered_lines(raw: BinaryIO) -> Iterator[tuple[int, bytes]]:
