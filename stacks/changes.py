@@ -162,6 +162,8 @@ def change_of(described: Mapping[str, Any]) -> Change:
     why = sorted({_why(target, detail) for target, detail in details})
     if kind is Kind.CHANGE and may_replace and resource_type not in DATA_HOLDERS:
         why.append("may be replaced: CloudFormation cannot tell before it does it")
+    if described["Action"] == "Import":
+        why.append("exists already: it is taken over with all that it holds")
     if "Retain" in described.get("PolicyAction", ""):
         why.append("what is there now is kept, and no stack owns it any more")
     return Change(kind, described["LogicalResourceId"], resource_type, described.get("PhysicalResourceId"), tuple(why))

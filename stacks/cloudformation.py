@@ -9,13 +9,13 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
 from stacks import DeployFailed, Outdated
-from stacks.changes import StackSource
+from stacks.changes import StackSource, with_parameters
 from stacks.target import Target
 from stacks.template import Template, is_large, text
 
@@ -95,14 +95,19 @@ def deployed_template(target: Target, name: str) -> Template:
     return template
 
 
-def create_change_set(target: Target, source: StackSource, *, is_new: bool) -> str | None:
+def create_change_set(target: Target, source: StackSource, *, is_new: bool, adopts: bool = False) -> str | None:
     """
     Make the change set that turns the stack into *source*; None if nothing would change.
+
+    With *adopts*, what a stack before it has kept (and is named in the template) is taken over as it is.
 
     Raises:
         DeployFailed: CloudFormation refuses the template.
     """
     client = target.client("cloudformation")
+    if adopts:
+        # What is to be found has to be named in so many letters, not by a parameter.
+        source = replace(source, template=with_parameters(source.template, source.parameters))
     with _sent(target, source) as body:
         try:
             created = client.create_change_set(
@@ -111,6 +116,9 @@ def create_change_set(target: Target, source: StackSource, *, is_new: bool) -> s
                 ChangeSetType="CREATE" if is_new else "UPDATE",
                 Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in sorted(source.parameters.items())],
                 Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+                ImportExistingResources=adopts,
+                # Its early validation can take what is to be adopted for a conflict of names.
+                DisableValidation=adopts,
                 **({"OnStackFailure": "DELETE"} if is_new else {}),
                 **body,
             )
@@ -154,10 +162,26 @@ def _sent(target: Target, source: StackSource) -> Iterator[dict[str, str]]:
     s3, bucket, key = target.client("s3"), source.parameters["ArtifactBucket"], f"templates/{uuid.uuid4()}.json"
     s3.put_object(Bucket=bucket, Key=key, Body=body.encode())
     try:
-        host = target.endpoint_url or f"https://s3.{s3.meta.region_name}.amazonaws.com"
-        yield {"TemplateURL": f"{host}/{bucket}/{key}"}
+        yield {"TemplateURL": f"{s3.meta.endpoint_url}/{bucket}/{key}"}
     finally:
         s3.delete_object(Bucket=bucket, Key=key)
+
+
+def is_kept(target: Target, resource_type: str, name: str) -> bool:
+    """Say whether a table or a bucket of that name is there, whoever made it."""
+    try:
+        match resource_type:
+            case "AWS::DynamoDB::Table":
+                target.client("dynamodb").describe_table(TableName=name)
+            case "AWS::S3::Bucket":
+                target.client("s3").head_bucket(Bucket=name)
+            case _:
+                return False
+    except ClientError as error:
+        if error.response["Error"]["Code"] in {"ResourceNotFoundException", "404", "NoSuchBucket"}:
+            return False
+        raise
+    return True
 
 
 def described_changes(target: Target, change_set_id: str) -> list[Mapping[str, Any]]:
@@ -201,9 +225,11 @@ def execute(target: Target, stack_name: str, change_set_id: str) -> Stack:
     except client.exceptions.ChangeSetNotFoundException as error:
         # CloudFormation drops a stack's other change sets when it executes one.
         raise Outdated(f"{stack_name} has been deployed since it was planned.", "Run ./holdfast plan again.") from error
+    adopts = any(change["Action"] == "Import" for change in described_changes(target, change_set_id))
     last_event = next(iter(_events(target, stack_id)), {}).get("EventId")
-    # Without RetainExceptOnCreate, tables of a stack that failed to be made would stay, and be in its next one's way.
-    client.execute_change_set(ChangeSetName=change_set_id, StackName=stack_id, RetainExceptOnCreate=True)
+    # An empty table that a failed stack has made goes with it, or it would be in the next attempt's way. What was
+    # adopted is not empty: then everything that is to be retained is retained.
+    client.execute_change_set(ChangeSetName=change_set_id, StackName=stack_id, RetainExceptOnCreate=not adopts)
     stack = _at_rest(target, stack_id, stack_name)
     if stack.status not in DONE:
         reasons = "\n".join(f"  {reason}" for reason in _reasons(target, stack_id, last_event))
@@ -271,7 +297,22 @@ def _reasons(target: Target, stack_id: str, last_event: str | None) -> list[str]
         for event in reversed(failures)
         if "cancelled" not in (reason := event.get("ResourceStatusReason", "no reason given")).lower()
     ]
+    if any("DescribeEvents" in reason for reason in told):
+        told = [*_validation_reasons(target, stack_id), *told]
     return told[:REASONS_MAX] or ["CloudFormation gives no reason; look at the stack's events."]
+
+
+def _validation_reasons(target: Target, stack_id: str) -> list[str]:
+    """List what failed before anything was touched: a stack's events only say that it can be asked for elsewhere."""
+    describe = target.client("cloudformation").describe_events
+    pages = _pages(lambda token: describe(StackName=stack_id, Filters={"FailedEvents": True}, **token))
+    events = [event for page in pages for event in page["OperationEvents"]]
+    latest = events[0]["OperationId"] if events else None
+    return [
+        f"{event['LogicalResourceId']} ({event['ResourceType']}): {event['ValidationStatusReason']}"
+        for event in events
+        if event["EventType"] == "VALIDATION_ERROR" and event["OperationId"] == latest
+    ]
 
 
 def _events(target: Target, stack_id: str) -> Iterator[Mapping[str, Any]]:

@@ -259,7 +259,7 @@ def _plan_one(target: Target, source: StackSource) -> StackPlan:
         change_set_id = None
         told = tuple(Change(Kind.ADD, name, each["Type"]) for name, each in source.template["Resources"].items())
     else:
-        change_set_id = cloudformation.create_change_set(target, source, is_new=stack is None)
+        change_set_id = _create_change_set(target, source, is_new=stack is None)
         described = cloudformation.described_changes(target, change_set_id) if change_set_id else []
         told = tuple(changes.change_of(each) for each in described)
     before = changes.with_parameters(deployed, stack.parameters if stack else {})
@@ -274,6 +274,23 @@ def _plan_one(target: Target, source: StackSource) -> StackPlan:
     )
 
 
+def _create_change_set(target: Target, source: StackSource, *, is_new: bool) -> str | None:
+    """
+    Make a stack's change set. A new stack takes over what its predecessor has kept.
+
+    It is asked for only then, since CloudFormation's rules for it are narrower.
+    """
+    resources = changes.with_parameters(source.template, source.parameters)["Resources"]
+    kept = is_new and any(
+        cloudformation.is_kept(target, resource["Type"], name)
+        for resource in resources.values()
+        if resource.get("DeletionPolicy") == "Retain"
+        for key, name in resource["Properties"].items()
+        if key in {"TableName", "BucketName"}
+    )
+    return cloudformation.create_change_set(target, source, is_new=is_new, adopts=kept)
+
+
 # Apply
 
 
@@ -283,7 +300,7 @@ def _apply_one(target: Target, each: StackPlan, report: Report) -> None:
         return
     for archive in each.source.uploads:
         _upload(target, archive, each.source.parameters["ArtifactBucket"], report)
-    change_set_id = each.change_set_id or cloudformation.create_change_set(target, each.source, is_new=each.is_new)
+    change_set_id = each.change_set_id or _create_change_set(target, each.source, is_new=each.is_new)
     if change_set_id is None:
         raise Outdated(f"{each.stack} has been deployed since it was planned.", "Run ./holdfast deploy again.")
     report.step(f"{each.stack}: applying {len(each.changes)} changes")

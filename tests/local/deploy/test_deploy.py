@@ -187,16 +187,16 @@ REFUSED_BY_THE_ENGINE = {
 """Fails when it is made, not when it is planned. A plan would leave it out, so it goes straight to CloudFormation."""
 
 
-def execute_with_failure(account: Account, *, is_new: bool) -> None:
+def execute_with_failure(account: Account, *, is_new: bool, adopts: bool = False) -> None:
     source = scenario({"Rows": TABLE, "Alarm": {**REFUSED_BY_THE_ENGINE, "DependsOn": "Rows"}})
-    change_set_id = cloudformation.create_change_set(account.target, source, is_new=is_new)
+    change_set_id = cloudformation.create_change_set(account.target, source, is_new=is_new, adopts=adopts)
     assert change_set_id is not None
     cloudformation.execute(account.target, source.stack, change_set_id)
 
 
 def test_a_new_stack_that_fails_gives_the_reason_and_leaves_nothing_behind(account: Account):
     with pytest.raises(
-        DeployFailed, match=r"(?s)could not be deployed.*\n  Alarm \(AWS::CloudWatch::Alarm\): .*metric"
+        DeployFailed, match=r"(?s)could not be deployed.*\n  Alarm \(AWS::CloudWatch::Alarm\): .*MetricName"
     ):
         execute_with_failure(account, is_new=True)
 
@@ -312,6 +312,37 @@ def test_destroying_keeps_what_holds_data_and_says_so(account: Account):
         "AWS::SSM::Parameter",
     }
     assert account.has_row("kept")
+
+
+def test_what_was_kept_is_taken_over_by_the_next_deployment(account: Account):
+    account.deploy()
+    account.put_row("kept")
+    deploy.destroy(dataclasses.replace(account.target, is_local=False), ["echo"], account.steps)
+
+    [table] = [change for change in account.plan_of(ECHO).changes if change.logical_id == "RowsTable"]
+    account.deploy()
+
+    assert table.why == ("exists already: it is taken over with all that it holds",)
+    assert account.has_row("kept")
+    assert not changes.has_changes(account.plan())
+
+
+def test_what_was_taken_over_survives_a_deployment_that_fails(account: Account):
+    account.target.client("dynamodb").create_table(**TABLE["Properties"])
+    account.put_row("kept")
+
+    with pytest.raises(DeployFailed, match="MetricName"):
+        execute_with_failure(account, is_new=True, adopts=True)
+
+    assert account.has_row("kept")
+
+
+def test_what_fails_before_anything_is_touched_gives_its_reason_too(account: Account):
+    account.target.client("s3").create_bucket(Bucket="holdfast-taken")
+    bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "holdfast-taken"}}
+
+    with pytest.raises(DeployFailed, match=r"Bucket \(AWS::S3::Bucket\): .*already exists"):
+        applied(account, scenario({"Bucket": bucket}))
 
 
 def test_destroying_the_data_too_leaves_nothing(account: Account):
