@@ -84,12 +84,10 @@ def _template(service: str, files: dict[str, bytes], home: Path, root: Path) -> 
     for path in (PACKAGER, *(root / "layers" / "dependencies" / lock for lock in layers.LOCKS)):
         inputs.update(path.read_bytes())
     cached = home / "build" / f"template-{service}-{inputs.hexdigest()[:32]}.json"
-    if not cached.exists():
+    if not layers.is_cached(cached):
         with tempfile.TemporaryDirectory(prefix="holdfast-bundle-") as directory:
             sam = _package(service, files, config, Path(directory), root)
-        part = cached.with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(sam)
-        part.replace(cached)
+        layers.write_cached(cached, sam)
     template: dict[str, Any] = json.loads(cached.read_bytes())
     return template
 

@@ -303,7 +303,7 @@ def _apply_one(target: Target, each: StackPlan, report: Report) -> None:
     change_set_id = each.change_set_id or _create_change_set(target, each.source, is_new=each.is_new)
     if change_set_id is None:
         raise Outdated(f"{each.stack} has been deployed since it was planned.", "Run ./holdfast deploy again.")
-    report.step(f"{each.stack}: applying {len(each.changes)} changes")
+    report.step(f"{each.stack}: applying {len(each.changes)} change{'s' * (len(each.changes) != 1)}")
     stack = cloudformation.execute(target, each.stack, change_set_id)
     if target.is_local and "RestAPIId" in stack.outputs:
         _put_gateway_responses(target, stack.outputs["RestAPIId"], each.source.template)

@@ -28,6 +28,9 @@ MESSAGE_CHARACTERS_MAX = 2_000
 UNZIPPED_BYTES_MAX = 128 * 1024 * 1024
 """Half of Lambda's limit (250 MB for a function with all its layers), so that a function has the other half."""
 
+CACHED_MAX = 8
+"""Builds of one kind that are kept on this machine: enough to go back and forth between branches."""
+
 LOCKS = ("requirements.txt", "chalice.txt")
 """In layers/dependencies. Both are installed without resolving anything: every package is in them, with its hash."""
 
@@ -103,7 +106,7 @@ def dependencies(home: Path, platform: Platform, root: Path = ROOT) -> Archive:
     locks = [root / "layers" / "dependencies" / name for name in LOCKS]
     digest = _dependencies_digest(locks, platform)
     built = Archive("dependencies", digest, home / "build" / f"dependencies-{digest}.zip")
-    if not built.path.exists():
+    if not is_cached(built.path):
         with tempfile.TemporaryDirectory(prefix="holdfast-layer-") as directory:
             target = Path(directory)
             _install(target, locks, platform)
@@ -116,7 +119,7 @@ def archive(home: Path, name: str, files: Mapping[str, bytes]) -> Archive:
     """Zip *files* unless the same files have been zipped before."""
     digest = digest_of(files)
     built = Archive(name, digest, home / "build" / f"{name.replace('/', '-')}-{digest}.zip")
-    if not built.path.exists():
+    if not is_cached(built.path):
         _write(built.path, files)
     return built
 
@@ -143,17 +146,39 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
 
 
 def _write(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write the zip whole or not at all: a name in the cache is believed for ever."""
+    """Write a zip into the cache, where its name is believed for ever."""
     size = sum(len(content) for content in files.values())
     if size > UNZIPPED_BYTES_MAX:
         raise BuildFailed(
             f"{path.stem} is {size:,} bytes unzipped, and {UNZIPPED_BYTES_MAX:,} is the most it may be.",
             "Trim it in stacks/layers.py, or move what only one service needs into that service.",
         )
+    write_cached(path, zipped(files))
+
+
+def is_cached(path: Path) -> bool:
+    """Say whether a build is there; what is asked for counts as new, so that what is in use is not forgotten."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def write_cached(path: Path, content: bytes) -> None:
+    """
+    Write a file whole or not at all, and forget the oldest of its kind.
+
+    Its name ends in `-<digest>`: what stands before that is its kind.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, delete=False) as file:
-        file.write(zipped(files))
-    Path(file.name).replace(path)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_bytes(content)
+    part.replace(path)
+    kind, _, digest = path.stem.rpartition("-")
+    alike = sorted(path.parent.glob(f"{kind}-{'?' * len(digest)}{path.suffix}"), key=lambda each: each.stat().st_mtime)
+    for oldest in alike[:-CACHED_MAX]:
+        oldest.unlink(missing_ok=True)
 
 
 def sources(directory: Path) -> Iterator[str]:

@@ -6,6 +6,9 @@ from typing import Any, Protocol
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from stacks import DeployFailed
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 60.0
@@ -43,8 +46,21 @@ class Target:
         return _client(self.session, self.endpoint_url, service)
 
     def place(self) -> Place:
-        """Ask whose account this is; the first call of everything, so wrong credentials show before any work."""
-        identity = self.client("sts").get_caller_identity()
+        """
+        Ask whose account this is: the first call of everything, so that wrong credentials show before any work.
+
+        Raises:
+            DeployFailed: nobody answers, or not to these credentials.
+        """
+        try:
+            identity = self.client("sts").get_caller_identity()
+        except (BotoCoreError, ClientError) as error:
+            raise DeployFailed(
+                f"{self.endpoint_url or 'AWS'} cannot be used: {error}",
+                "Start the local engine with ./holdfast up."
+                if self.is_local
+                else "Check credentials and region with `aws sts get-caller-identity`.",
+            ) from error
         return Place(identity["Arn"].split(":")[1], self.client("sts").meta.region_name, identity["Account"])
 
 

@@ -2,11 +2,13 @@ import dataclasses
 import json
 from typing import Any
 
+import boto3
 import pytest
 
 from stacks import DeployFailed, Outdated, Refused, changes, cloudformation, deploy, template
 from stacks.changes import Kind
 from stacks.deploy import ARTIFACTS_STACK, BASE_STACK, Kept
+from stacks.target import Target
 from tests.local.deploy.conftest import Account, Steps, applied, scenario
 
 ECHO = "holdfast-echo"
@@ -259,6 +261,16 @@ def test_a_layer_that_was_removed_by_hand_is_published_again_and_found(account: 
     # The name's next version is 2, which the first plan cannot know.
     assert account.get(account.deploy() + "/who").status_code == 200
     assert "holdfast-base: no changes" in account.steps.texts
+
+
+def test_credentials_that_are_wrong_show_before_anything_is_built(account: Account):
+    session = boto3.Session(aws_access_key_id="nobody", aws_secret_access_key="x", region_name="us-east-1")
+
+    with pytest.raises(DeployFailed, match="cannot be used") as failed:
+        deploy.plan(Target(session, account.target.endpoint_url), ["echo"], account.steps, root=account.root)
+
+    assert "aws sts get-caller-identity" in failed.value.next_step
+    assert account.steps.texts == []
 
 
 # Large templates

@@ -78,6 +78,22 @@ def test_the_kernel_layer_holds_the_kernel_and_nothing_that_running_it_left_behi
     assert not [name for name in names if "__pycache__" in name]
 
 
+def test_only_the_newest_builds_of_a_kind_are_kept(home: Path):
+    other = layers.archive(home, "functions/many-more", {"app.py": b"0"})
+    built = [layers.archive(home, "functions/many", {"app.py": str(n).encode()}) for n in range(layers.CACHED_MAX + 2)]
+
+    assert [each.path.exists() for each in built] == [False] * 2 + [True] * layers.CACHED_MAX
+    assert other.path.exists(), "another kind, though its name begins alike"
+
+
+def test_the_packages_for_aws_are_lambdas_wheels(home: Path):
+    names = zipfile.ZipFile(layers.dependencies(home, Platform.AWS).path).namelist()
+
+    compiled = [name for name in names if name.endswith(".so")]
+    assert any("msgspec" in name for name in compiled)
+    assert all("x86_64-linux-gnu" in name or name.endswith(".abi3.so") for name in compiled)
+
+
 def test_too_large_a_layer_is_refused_before_anything_is_written(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(layers, "UNZIPPED_BYTES_MAX", 3)
 
