@@ -13,6 +13,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from stacks import StackError
+
 PATTERN_CHARACTERS_MAX = 4_096
 """What AWS allows for one filter pattern."""
 
@@ -29,8 +31,11 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 
 
-class UnknownPattern(ValueError):
+class UnknownPattern(StackError):
     """A filter pattern that is damaged, or uses an operator that is not supported here."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, "Change the FilterCriteria of the event source; docs: stacks/local/patterns.py")
 
 
 def compiled(patterns: tuple[str, ...]) -> Test:

@@ -35,6 +35,9 @@ DOWN_SECONDS_MAX = engine.STOP_SECONDS_MAX + 30.0
 """The engine's bound, and those of the gateway, the dispatcher and the sweeper."""
 FOLLOW_SECONDS = 0.05
 
+_in_background: list["subprocess.Popen[bytes]"] = []
+"""Stacks that this process has started and will not wait for; kept, because a forgotten child is a warning."""
+
 
 def up(home: Path, *, services: Sequence[str], port: int, endpoint_url: str | None, report: Report) -> None:
     """
@@ -85,6 +88,7 @@ def up_detached(home: Path, *, services: Sequence[str], port: int, endpoint_url:
         # Whoever gave up waiting, by Ctrl-C too, does not want a stack that appears later.
         child.terminate()
         raise
+    _in_background.append(child)
     return _require_running(where)
 
 

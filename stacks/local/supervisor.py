@@ -160,8 +160,14 @@ class Supervisor:
         return self._engine.endpoint_url
 
     def _deploy(self, parts: "_Parts", services: Sequence[str], report: Report) -> None:
-        deployed = self.deploy(self.home.path, parts.endpoint_url, services, report)
-        parts.serve(deployed)
+        try:
+            deployed = self.deploy(self.home.path, parts.endpoint_url, services, report)
+            parts.serve(deployed)
+        except clients.REFUSALS as error:
+            raise CannotStart(
+                f"The engine at {parts.endpoint_url} did not do what was asked: {error}",
+                f"Look into {self.home.engine_log} if the engine is ours; then: ./holdfast up",
+            ) from error
         files.write_bytes(self.home.token_file, f"{deployed.token}\n".encode())
         addresses = {name: ServiceAddress(url=f"{parts.gateway.url}/{name}") for name in deployed.api_urls}
         report.step("Waiting for the services to answer")
@@ -219,7 +225,8 @@ class Supervisor:
         except StopRequested:
             order.tell({FAILED: "Holdfast was stopped while deploying.", "next_step": "Start it again: ./holdfast up"})
             raise
-        except Exception as error:  # noqa: BLE001 - logged whole, and told to whoever asked; the stack goes on with what it had
+        # Whatever it was is logged whole and told to whoever asked; the stack goes on with what it had.
+        except Exception as error:  # noqa: BLE001
             _log.exception("Deploying again failed")
             order.tell({FAILED: f"{type(error).__name__}: {error}", "next_step": f"See {self.home.stack_log}"})
         else:
@@ -246,8 +253,11 @@ class Supervisor:
     def _stop(self) -> None:
         if self._parts is not None:
             self._parts.stop(can_drain=self._engine is None or self._engine.is_alive())
-        if self._engine is not None and not self._engine.stop():
-            self.report.step(f"The engine's state may not be whole; see {self.home.engine_log}")
+        if self._engine is not None:
+            if self._engine.stop():
+                self.report.step(f"Stopped; the data are kept in {self.home.path}")
+            else:
+                self.report.step(f"Stopped, but the data may not be whole; see {self.home.engine_log}")
         # Last: as long as anything may run, a later `up` or `down` has to find it.
         self.home.run_file.unlink(missing_ok=True)
 

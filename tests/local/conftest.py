@@ -6,6 +6,7 @@ it starts one under pytest's own temporary directory, and the last to finish sto
 """
 
 import os
+import random
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from stacks.services import SERVICES
 ROOT = Path(__file__).parents[2]
 SHARED_HOME = Path(os.environ.get("HOLDFAST_HOME", ROOT / ".holdfast"))
 START_SECONDS_MAX = 300.0
+PORTS = (20_000, 32_000)
+PORT_TRIES_MAX = 100
 SHARED = ("engine", "build")
 """What the tests' stacks share with the developer's: what is installed and built, never what is stored."""
 
@@ -93,11 +96,24 @@ def share_installed(home: Path) -> None:
 
 
 def free_ports() -> int:
-    """Find a port that is free together with the one after it: the gateway's and the engine's."""
-    for _ in range(100):
-        with socket.socket() as probe:
-            probe.bind((processes.LOOPBACK, 0))
-            port = int(probe.getsockname()[1])
-        if not processes.is_listening(port + 1):
+    """
+    Find a port that is free together with the one after it: the gateway's and the engine's.
+
+    Below the range that the system takes outgoing connections' ports from, or one of those might be given the
+    port between this look and its use.
+    """
+    for _ in range(PORT_TRIES_MAX):
+        port = random.randrange(*PORTS, 2)
+        if is_free(port) and is_free(port + 1):
             return port
     raise RuntimeError("No two free ports in a row.")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((processes.LOOPBACK, port))
+        except OSError:
+            return False
+    return True

@@ -3,7 +3,7 @@ A small stack to try the local platform with: an echoing API, a stream consumer 
 
 It is deployed by the same supervisor as the real services, and can be run as a process of its own, to be killed:
 
-    python fixture_stack.py HOME PORT
+    python -m tests.local.platform.fixture_stack HOME PORT [ENDPOINT_URL]
 """
 
 import io
@@ -210,12 +210,13 @@ def _zipped(code: str) -> bytes:
 
 def main() -> int:
     home = Home(Path(sys.argv[1]).resolve())
+    endpoint_url = sys.argv[3] if len(sys.argv) == 4 else None
     logging.basicConfig(level=logging.WARNING)
 
     def run(report: Report) -> None:
         with locks.held(home.lock) as is_ours:
             assert is_ours
-            Supervisor(home, [SERVICE], int(sys.argv[2]), None, report, deploy).run()
+            Supervisor(home, [SERVICE], int(sys.argv[2]), endpoint_url, report, deploy).run()
 
     return run_logged(run)
 

@@ -19,7 +19,7 @@ from stacks.local.errors import CannotStart
 from stacks.local.processes import LOOPBACK
 from stacks.local.running import Home, Running, load
 from tests.local.conftest import ROOT, Printed, free_ports, share_installed
-from tests.local.platform.conftest import wait_until
+from tests.local.platform.conftest import Platform, wait_until
 
 
 @dataclass
@@ -50,8 +50,9 @@ class Starter:
     port: int
     started: list[Started]
 
-    def start(self) -> Started:
-        command = [sys.executable, "-m", "tests.local.platform.fixture_stack", str(self.home.path), str(self.port)]
+    def start(self, *endpoint_url: str) -> Started:
+        module = "tests.local.platform.fixture_stack"
+        command = [sys.executable, "-m", module, str(self.home.path), str(self.port), *endpoint_url]
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment()
         )
@@ -216,6 +217,25 @@ def test_a_held_port_is_told_with_the_process_that_holds_it(starter: Starter, of
     assert started.process.returncode == 1
     assert f"held by process {os.getpid()} (" in told
     assert "./holdfast up --port" in told
+
+
+def test_another_engine_is_used_as_it_is_and_outlives_the_stack(starter: Starter, platform: Platform):
+    started = starter.start(platform.endpoint_url)
+    running = started.wait_until_ready()
+    assert (running.engine_pid, running.engine.endpoint_url) == (None, platform.endpoint_url)
+
+    assert started.end(signal.SIGTERM)[0] == 0
+
+    assert platform.client("dynamodb").list_tables()["TableNames"]
+
+
+def test_an_engine_that_is_not_there_is_told_with_its_address(starter: Starter):
+    started = starter.start(nowhere := f"http://{LOOPBACK}:{free_ports()}")
+    told, _ = started.process.communicate(timeout=60)
+
+    assert started.process.returncode == 1
+    assert f"The engine at {nowhere} did not do what was asked" in told
+    assert "Traceback" not in told
 
 
 def test_a_service_that_hangs_is_not_healthy_and_does_not_make_status_hang():
