@@ -148,9 +148,20 @@ def test_what_a_person_has_configured_changes_nothing(run, git, monkeypatch, tmp
     git("mv", "a", "b")
     git("notes", "add", "--message", "a note")
     git.commit()
+    for linked in ("ab", "cd"):
+        git("update-index", "--add", "--cacheinfo", f"160000,{linked * 20},submodule")
+        git("commit", "--quiet", "--allow-empty", "--message", "a gitlink")
 
     assert run("audit", "import", "--git", git.folder)[0] == 0
     assert_every_state_is_its_tree(run, git, "my-repo")
+
+
+def test_the_variables_of_a_hook_do_not_lead_to_another_repository(git, tmp_path, monkeypatch):
+    git.write("a", "1")
+    git.commit()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "another"))
+
+    assert Repository.at(git.folder).count() == 1
 
 
 def test_a_bare_repository_and_a_folder_inside_one_are_named_after_the_repository(git, tmp_path):

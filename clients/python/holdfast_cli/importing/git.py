@@ -16,6 +16,7 @@ Choices, where Git leaves one:
   with a quotation mark, is written as Git quotes it, `"caf\303\251"`: no two paths share a text.
 """
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Generator, Iterator
@@ -31,6 +32,12 @@ from holdfast_cli.importing.items import ATTRIBUTE_BYTES_MAX, Commit, DamagedErr
 CHUNK_BYTES = 1 << 16
 GIT_TIMEOUT_SECONDS = 60
 """For the questions that are answered at once; reading the history itself takes as long as it is long."""
+
+_OTHER_REPOSITORY = frozenset(
+    {"GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE", "GIT_INDEX_FILE"}
+    | {"GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_SHALLOW_FILE", "GIT_WORK_TREE"}
+)
+"""The variables of `git rev-parse --local-env-vars` that say where a repository lies."""
 
 _HEADER = b"commit "
 _LOG = (
@@ -161,7 +168,7 @@ def _tokens(output: IO[bytes]) -> Iterator[bytes]:
 @contextmanager
 def _reading(folder: Path, *arguments: str) -> Iterator[IO[bytes]]:
     with tempfile.TemporaryFile() as errors:
-        git = subprocess.Popen(_command(folder, *arguments), stdout=subprocess.PIPE, stderr=errors)  # noqa: S603
+        git = subprocess.Popen(_command(folder, *arguments), stdout=subprocess.PIPE, stderr=errors, env=_environment())  # noqa: S603
         assert git.stdout is not None  # noqa: S101  for the type checker: a pipe was asked for
         try:
             yield git.stdout
@@ -183,7 +190,11 @@ def _ask(folder: Path, *arguments: str) -> str:
 def _run(folder: Path, *arguments: str) -> bytes:
     try:
         done = subprocess.run(  # noqa: S603
-            _command(folder, *arguments), capture_output=True, check=True, timeout=GIT_TIMEOUT_SECONDS
+            _command(folder, *arguments),
+            capture_output=True,
+            check=True,
+            timeout=GIT_TIMEOUT_SECONDS,
+            env=_environment(),
         )
     except FileNotFoundError as error:
         raise Failure("no_git", "The program git is not installed, and it alone reads Git's history.") from error
@@ -193,6 +204,11 @@ def _run(folder: Path, *arguments: str) -> bytes:
         said = error.stderr.decode(errors="replace").strip()
         raise Failure("git_failed", f"git cannot read {folder}: {said}") from error
     return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    """Leave out what would point git at another repository than the one that is named, as hooks are run with."""
+    return {name: value for name, value in os.environ.items() if name not in _OTHER_REPOSITORY}
 
 
 def _command(folder: Path, *arguments: str) -> list[str]:
