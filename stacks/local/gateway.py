@@ -9,12 +9,12 @@ answered as AWS would answer them, without the engine's insides.
 import asyncio
 import contextlib
 import io
-import json
 import logging
 import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import msgspec
@@ -23,6 +23,7 @@ from yarl import URL
 
 from stacks.local.errors import CannotStart
 from stacks.local.processes import LOOPBACK
+from stacks.template import GATEWAY_RESPONSES
 
 BODY_BYTES_MAX = 10 * 1024 * 1024
 """API Gateway's payload quota."""
@@ -72,7 +73,11 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     detail: str
     retryable: bool = False
-    type: str = "about:blank"
+    request_id: str = msgspec.field(default_factory=lambda: str(uuid4()))
+
+    @property
+    def type(self) -> str:
+        return f"urn:holdfast:problem:{self.code}"
 
 
 def route(api_url: str, endpoint_url: str) -> str:
@@ -281,6 +286,10 @@ async def _bounded_body(request: web.BaseRequest) -> bytes | None:
 
 
 def _as_aws_would(status: int, headers: Mapping[str, str], body: bytes) -> web.Response:
+    if status >= SERVER_ERROR_MIN and _is_engines_own(headers.get("Content-Type", ""), body):
+        # Where a function failed, the engine shows its exception. API Gateway answers what our templates tell it to.
+        answer, code, retryable, detail = GATEWAY_RESPONSES["DEFAULT_5XX"]
+        return _problem(Problem(title="Bad Gateway", status=answer, code=code, detail=detail, retryable=retryable))
     dropped = HOP_BY_HOP | ENGINE_HEADERS | _named_by_connection(headers)
     response = web.Response(status=status, body=body)
     # A function's own answer may carry none; aiohttp would invent one.
@@ -288,10 +297,6 @@ def _as_aws_would(status: int, headers: Mapping[str, str], body: bytes) -> web.R
     for name, value in headers.items():
         if name.lower() not in dropped:
             response.headers.add(name, value)
-    if status >= SERVER_ERROR_MIN and _is_engines_own(response.headers.get("Content-Type", ""), body):
-        # Where a function failed, the engine shows its exception; API Gateway says only this.
-        response.body = json.dumps({"message": "Internal server error"}).encode()
-        response.headers["x-amzn-ErrorType"] = "InternalServerErrorException"
     return response
 
 
@@ -312,6 +317,6 @@ def _named_by_connection(headers: Mapping[str, str]) -> frozenset[str]:
 def _problem(problem: Problem) -> web.Response:
     return web.Response(
         status=problem.status,
-        body=msgspec.json.encode(problem),
-        headers={"Content-Type": "application/problem+json"},
+        body=msgspec.json.encode({"type": problem.type, **msgspec.structs.asdict(problem)}),
+        headers={"Content-Type": "application/problem+json", "X-Request-Id": problem.request_id},
     )

@@ -11,6 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ BATCH = 250
 STATES = 60
 LINES = 2_261
 IMPORT_SECONDS_MAX = 120
+COMMAND = (sys.executable, "-m", "holdfast_cli", "audit", "import", "--json")
 
 
 def percentiles(seconds: Iterable[float]) -> dict[str, float]:
@@ -58,29 +60,18 @@ def run() -> dict[str, Any]:
     stream = f"bench/{uuid.uuid4().hex[:8]}"
     with Holdfast.local() as holdfast, tempfile.TemporaryDirectory() as folder:
         audit = holdfast.audit
-        single = [timed(lambda n=n: audit.append(f"{stream}-one", events(n, 1), n)) for n in range(APPENDS)]
+        single = [timed(partial(audit.append, f"{stream}-one", events(n, 1), n)) for n in range(APPENDS)]
         batches = [
-            timed(lambda n=n: audit.append(f"{stream}-many", events(n * BATCH, BATCH), n * BATCH))
-            for n in range(BATCHES)
+            timed(partial(audit.append, f"{stream}-many", events(n * BATCH, BATCH), n * BATCH)) for n in range(BATCHES)
         ]
         path = Path(folder) / "history.jsonl"
         history(path)
-        command = [
-            sys.executable,
-            "-m",
-            "holdfast_cli",
-            "audit",
-            "import",
-            str(path),
-            "--stream",
-            f"{stream}-import",
-            "--json",
-        ]
-        imported = timed(lambda: subprocess.run(command, check=True, capture_output=True, timeout=IMPORT_SECONDS_MAX))
+        command = [*COMMAND, str(path), "--stream", f"{stream}-import"]
+        imported = timed(partial(subprocess.run, command, check=True, capture_output=True, timeout=IMPORT_SECONDS_MAX))
         step = LINES // STATES
-        by_version = [timed(lambda v=v: audit.state(f"{stream}-import", version=v)) for v in range(1, LINES, step)]
+        by_version = [timed(partial(audit.state, f"{stream}-import", version=v)) for v in range(1, LINES, step)]
         by_time = [
-            timed(lambda d=d: audit.state(f"{stream}-import", at=f"2026-01-{d:02}T12:00:00Z")) for d in range(1, 24)
+            timed(partial(audit.state, f"{stream}-import", at=f"2026-01-{d:02}T12:00:00Z")) for d in range(1, 24)
         ]
     return {
         "append_one_by_one_ms": percentiles(single),

@@ -24,8 +24,32 @@ SCALARS = (
 VALUES = st.recursive(SCALARS, lambda children: st.lists(children) | st.dictionaries(TEXT, children), max_leaves=40)
 
 FRAGMENTS = st.sampled_from(
-    '{ } [ ] , : " "a" 1 -0 1e5 1E400 9007199254740993 true null NaN \\ud800 "\\ud83d\\ude00" "\\uffff" é'.split()
-    + ["\ufeff", " ", "\n", "\x00"]
+    [
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        '"',
+        '"a"',
+        "1",
+        "-0",
+        "1e5",
+        "1E400",
+        "9007199254740993",
+        "true",
+        "null",
+        "NaN",
+        "\\ud800",
+        '"\\ud83d\\ude00"',
+        '"\\uffff"',
+        "é",
+        "\ufeff",
+        " ",
+        "\n",
+        "\x00",
+    ]
 )
 
 
