@@ -108,6 +108,12 @@ def names_to_type(plans: Sequence[StackPlan]) -> tuple[str, ...]:
     return tuple(plan.stack for plan in plans if any(risk.is_loss for risk in plan.data_at_risk))
 
 
+def losses(plans: Sequence[StackPlan], stacks: Collection[str]) -> str:
+    """Name what *stacks* would lose, and how."""
+    risks = (risk for plan in plans if plan.stack in stacks for risk in plan.data_at_risk if risk.is_loss)
+    return "; ".join(f"{risk.logical_id} ({risk.type}): {risk.what}" for risk in risks)
+
+
 def is_confirmed(plans: Sequence[StackPlan], *, yes: bool, typed: Collection[str]) -> bool:
     """Say whether *plans* may be applied: the question was answered, and every name that has to be typed was."""
     if not has_changes(plans):

@@ -96,7 +96,7 @@ def apply(target: Target, plans: Sequence[StackPlan], report: Report, *, typed: 
     missing = [name for name in changes.names_to_type(plans) if name not in typed]
     if missing:
         raise Refused(
-            f"{' and '.join(missing)} would lose data: a table, bucket or key is replaced or removed.",
+            f"{' and '.join(missing)} would lose data: {changes.losses(plans, missing)}.",
             "./holdfast plan shows which; ./holdfast deploy asks for the stack's name to be typed.",
         )
     for each in plans:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stacks.local import clients
-from stacks.local.errors import Report
+from stacks.local.errors import CannotStart, Report
 from stacks.local.profile import LocalProfile, resolved
 from stacks.local.running import TENANT
 
@@ -38,12 +38,18 @@ def deploy_services(home: Path, endpoint_url: str, services: Sequence[str], repo
         StackError: something could not be built or deployed.
     """
     # Here, because they bring Chalice and boto3, and `status` and `down` have no need of them.
-    from stacks import deploy, template, tokens  # noqa: PLC0415
+    from stacks import Refused, deploy, template, tokens  # noqa: PLC0415
     from stacks.services import SERVICES  # noqa: PLC0415
     from stacks.target import Target  # noqa: PLC0415
 
     target = Target(session=clients.session(), endpoint_url=endpoint_url, is_local=True)
-    api_urls = deploy.deploy(target, services, report, home=home)
+    try:
+        api_urls = deploy.deploy(target, services, report, home=home)
+    except Refused as refused:
+        raise CannotStart(
+            refused.what,
+            "./holdfast reset starts afresh and forgets the local data; the checkout that made it still runs with it.",
+        ) from refused
     profile = LocalProfile()
     for source in deploy.sources(target, services, _Silence(), home=home):
         own = template.local_differences(source.template)

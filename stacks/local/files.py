@@ -40,9 +40,9 @@ def read(path: Path, kind: type[T]) -> T | None:
         return None
 
 
-def last_lines(log_file: Path) -> str:
+def last_lines(log_file: Path, count: int = LINES_SHOWN) -> str:
     """Give the end of a log, for an error message; nothing if there is none."""
     try:
-        return "\n".join(log_file.read_text(errors="replace").splitlines()[-LINES_SHOWN:])
+        return "\n".join(log_file.read_text(errors="replace").splitlines()[-count:])
     except FileNotFoundError:
         return ""

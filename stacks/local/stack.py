@@ -29,6 +29,8 @@ from stacks.local.gateway import CONTROL_PATH
 from stacks.local.running import TENANT, Home, Running, ServiceHealth, Status, load
 from stacks.local.supervisor import DEPLOY, DONE, FAILED, STEP, Supervisor, gateway_url, stop_leftovers
 
+LINE_END = " | "
+"""How the end of a line is written within one line of the log."""
 SILENCE_SECONDS_MAX = 120.0
 """How long a stack that starts in the background, or deploys again, may go without a sign of progress."""
 DOWN_SECONDS_MAX = engine.STOP_SECONDS_MAX + 30.0
@@ -195,7 +197,7 @@ class LogReport:
 
     def line(self, kind: str, text: str) -> None:
         moment = clock.to_text(clock.SystemClock().now())
-        sys.stdout.write(f"{moment} {kind} {text.replace(chr(10), ' | ')}\n")
+        sys.stdout.write(f"{moment} {kind} {text.replace(chr(10), LINE_END)}\n")
         sys.stdout.flush()
 
 
@@ -213,9 +215,7 @@ def _follow_until_ready(where: Home, child: "subprocess.Popen[bytes]", start: in
             if child.returncode == 0 or (running is not None and running.pid == child.pid and running.services):
                 return
             if has_ended:
-                raise CannotStart(
-                    f"The stack ended.\n{files.last_lines(where.stack_log)}", f"All of it: {where.stack_log}"
-                )
+                raise _why_it_ended(where)
             if time.monotonic() - heard_at > SILENCE_SECONDS_MAX:
                 raise CannotStart(
                     f"The stack gave no sign for {SILENCE_SECONDS_MAX:.0f} s and was stopped.\n"
@@ -223,6 +223,16 @@ def _follow_until_ready(where: Home, child: "subprocess.Popen[bytes]", start: in
                     f"All of it: {where.stack_log}",
                 )
             time.sleep(FOLLOW_SECONDS)
+
+
+def _why_it_ended(where: Home) -> CannotStart:
+    """Tell what the stack itself said it failed by, or else show the end of its log."""
+    last = files.last_lines(where.stack_log, 1)
+    match last.split(" ", 2):
+        case [_, kind, told] if kind == FAILED and LINE_END in told:
+            what, _, next_step = told.rpartition(LINE_END)
+            return CannotStart(what, next_step)
+    return CannotStart(f"The stack ended.\n{files.last_lines(where.stack_log)}", f"All of it: {where.stack_log}")
 
 
 def _steps(text: str) -> Iterator[str]:
