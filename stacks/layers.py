@@ -67,10 +67,16 @@ FILE_MODE = 0o100644
 
 
 class Platform(Enum):
-    """Whose wheels the packages are taken from: `pip install` options."""
+    """Whose wheels the packages are taken from."""
 
-    LOCAL = ()
-    AWS = ("--platform", "manylinux2014_x86_64", "--implementation", "cp", "--only-binary", ":all:")
+    LOCAL = "local"
+    AWS = "aws"
+
+    @property
+    def pip_options(self) -> tuple[str, ...]:
+        if self is Platform.LOCAL:
+            return ()
+        return ("--platform", "manylinux2014_x86_64", "--implementation", "cp", "--only-binary", ":all:")
 
 
 @dataclass(frozen=True)
@@ -194,7 +200,7 @@ def _dependencies_digest(locks: list[Path], platform: Platform) -> str:
 
     For this machine's own wheels the platform is the machine's; for AWS it is Lambda's, wherever it is built.
     """
-    wheels = platform.value or (sys.implementation.name, sys.platform, os.uname().machine)
+    wheels = platform.pip_options or (sys.implementation.name, sys.platform, os.uname().machine)
     sha = hashlib.sha256("\n".join((*wheels, python_version())).encode())
     for path in (*locks, Path(__file__)):
         sha.update(path.read_bytes())
@@ -209,7 +215,7 @@ def python_version() -> str:
 def _install(target: Path, locks: list[Path], platform: Platform) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
     command += ["--target", str(target), "--require-hashes", "--no-deps", "--no-compile"]
-    command += [*platform.value, *(("--python-version", python_version()) if platform.value else ())]
+    command += [*platform.pip_options, *(("--python-version", python_version()) if platform.pip_options else ())]
     for lock in locks:
         command += ["-r", str(lock)]
     next_step = "Check the network and pip's index (pip config list), then repeat the command."
