@@ -164,6 +164,7 @@ NOTHING_HAPPENED = frozenset(
         "boundary_expired",
         "clock_skew",
         "contended",
+        "out_of_time",
         "revocations_unknown",
         "store_unavailable",
         "token_keys_unknown",

@@ -142,7 +142,7 @@ def test_a_throttled_write_is_a_definite_failure():
     assert isinstance(ending(WRITE, *[problem(429)] * 6), Throttled)
 
 
-@pytest.mark.parametrize("code", ["contended", "clock_skew", "view_behind"])
+@pytest.mark.parametrize("code", ["contended", "clock_skew", "out_of_time", "view_behind"])
 def test_a_503_that_promises_that_nothing_happened_is_believed(code):
     assert isinstance(ending(WRITE, *[problem(503, code)] * 6), Unavailable)
 

@@ -50,7 +50,7 @@ _EVERY_ROUTE: Final = {400: ["invalid_query"], 422: ["answer_too_large"], 500: [
 _EVERY_TOKEN: Final = {
     401: ["token_missing", "token_invalid", "token_expired", "token_revoked"],
     403: ["scope_missing"],
-    503: ["token_keys_unknown", "revocations_unknown"],
+    503: ["token_keys_unknown", "revocations_unknown", "out_of_time"],
 }
 _EVERY_BODY: Final = {
     400: ["body_required", "malformed_json", "not_i_json", "too_deep", "too_many_members"],
