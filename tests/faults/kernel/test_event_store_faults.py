@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from holdfast.clock import ManualClock
-from holdfast.dynamodb import Database, DynamoEventStore, DynamoEventStores
-from holdfast.dynamodb.transport import Answer, Busy, Rejected, Unknown
+from holdfast.dynamodb import Database, DynamoEventStore, DynamoEventStores, update_guarded
+from holdfast.dynamodb.transport import Answer, Busy, Refused, Rejected, Unknown
 from holdfast.errors import Throttled, Unavailable, Uncertain
-from holdfast.streams import ANY, Append, Boundary, Is, Put, RawCodec, StaleStream, Update
+from holdfast.streams import ANY, Append, AtLeast, Boundary, Is, Missing, Put, RawCodec, StaleStream, Update
 from tests.dynamo_tables import TestTables, moto_stores, row_reader
 from tests.faulty_transport import FAULTS, FaultyTransport, Killed, KillingTransport
 from tests.promises import event, events_of
@@ -174,6 +174,80 @@ def test_repeats_are_the_same_to_the_byte(database, calm, tenant):
     assert writes[0] == writes[1] == writes[2]
 
 
+# ----- requests that arrive late
+
+
+def test_a_request_that_arrives_late_is_never_told_as_refused(database, calm, tenant):
+    """The balance is short when the second attempt asks, and topped up when the first one arrives after all."""
+    late: list[Callable[[], Answer]] = []
+    key = balance_key(tenant)
+    spend = Update("balances", key, (AtLeast("amount", 100),), add={"amount": -100})
+    store = database.stores(ManualClock(), Delays(database.transport, late, "TransactWriteItems")).of(tenant, "ann")
+
+    with pytest.raises(Uncertain):
+        store.append("a", 1, [event(2)], commit_id="mine", companions=[spend])
+    calm.append(
+        "b", 0, [event(7)], commit_id="top-up", companions=[Update("balances", key, (Is("v", 1),), add={"amount": 90})]
+    )
+    for arrive in late:
+        arrive()
+
+    assert events_of(list(calm.read("a"))) == [event(1), event(2)]  # so "refused" would have been untrue
+    again = calm.append("a", 1, [event(2)], commit_id="mine", companions=[spend])
+    assert again.is_replay
+    row = row_reader(database)("balances", key)
+    assert row is not None
+    assert row["amount"] == 0
+
+
+def test_a_late_request_that_can_never_be_granted_is_told_as_refused(database, calm, tenant):
+    """Another's commit took the key: a put that is still on its way cannot take it any more."""
+    late: list[Callable[[], Answer]] = []
+    delays = Delays(database.transport, late, "PutItem")
+    delays.meanwhile = lambda: calm.append("a", 1, [event(9)], commit_id="other")
+    store = database.stores(ManualClock(), delays).of(tenant, "ann")
+
+    with pytest.raises(StaleStream) as refused:
+        store.append("a", 1, [event(2)], commit_id="mine")
+    with pytest.raises(Refused):
+        late[0]()
+
+    assert refused.value.winner is not None
+    assert refused.value.winner.commit_id == "other"
+    assert events_of(list(calm.read("a"))) == [event(1), event(9)]
+
+
+def test_a_guarded_update_that_may_still_arrive_is_uncertain(database, calm, tenant):
+    late: list[Callable[[], Answer]] = []
+    key = balance_key(tenant)
+    slow = Database.connect(Delays(database.transport, late, "UpdateItem"), ManualClock())
+    spend = Update(
+        "balances", key, (AtLeast("amount", 100), Missing("spent")), set={"spent": "me"}, add={"amount": -100}
+    )
+
+    with pytest.raises(Uncertain):
+        update_guarded(
+            slow, spend, table=database.tables.of_role("balances"), is_applied=lambda row: row.get("spent") == "me"
+        )
+
+
+def test_a_guarded_update_recognises_itself(database, calm, tenant):
+    key, table = balance_key(tenant), database.tables.of_role("balances")
+    spend = Update("balances", key, (Missing("spent"),), set={"spent": "me"}, add={"amount": -4})
+
+    def spent(plan: list[str | None], who: str = "me") -> tuple[bool, Any]:
+        transport = FaultyTransport(database.transport, plan)
+        connection = Database.connect(transport, ManualClock())
+        return update_guarded(connection, spend, table=table, is_applied=lambda row: row.get("spent") == who)
+
+    assert spent(["lost_reply"])[0]
+    assert spent([])[0]
+    stands, row = spent([], who="another")
+    assert not stands
+    assert row is not None
+    assert (row["amount"], row["spent"]) == (6, "me")
+
+
 # ----- clocks and ages
 
 
@@ -258,6 +332,21 @@ def test_a_held_boundary_forged_inside_a_commit_cannot_be_made_by_version_alone(
     with pytest.raises(StaleStream):
         calm.append("a", 2, [event(8)], commit_id="inside")
     assert isinstance(calm.last("a").boundary, Boundary)
+
+
+class Delays:
+    """The first write of a kind gets no answer, and arrives when a test lets it."""
+
+    def __init__(self, inner: Any, late: list[Callable[[], Answer]], operation: str) -> None:
+        self._inner, self._late, self._operation = inner, late, operation
+        self.meanwhile: Callable[[], Any] = lambda: None
+
+    def call(self, operation: str, request: Any) -> Answer:
+        if operation == self._operation and not self._late:
+            self._late.append(lambda: self._inner.call(operation, request))
+            self.meanwhile()
+            raise Unknown("no answer in time")
+        return self._inner.call(operation, request)
 
 
 class LosesWrites:

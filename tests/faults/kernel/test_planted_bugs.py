@@ -10,7 +10,9 @@ import pytest
 
 from holdfast.clock import ManualClock
 from holdfast.dynamodb import event_store, transport, writes
-from holdfast.streams import Boundary, packing, rules
+from holdfast.dynamodb.attributes import from_item
+from holdfast.streams import ANY, Boundary, packing, rules
+from holdfast.streams.rules import Seen
 from tests.dynamo_tables import TestTables, moto_stores, row_reader
 from tests.faults.kernel import test_event_store_faults as faults
 from tests.promises import EventStorePromises
@@ -21,12 +23,12 @@ PROMISES = EventStorePromises()
 
 
 def no_boundary_check(patch: pytest.MonkeyPatch) -> None:
-    def stand(self: Any, wish: Any, content: Any, commit_id: str) -> Boundary:
+    def see(self: Any, wish: Any) -> Seen:
         end = self.last(wish.stream)
         hash_, at = (end.hash, end.recorded_at) if end else (b"", None)
-        return Boundary(wish.stream, wish.expected, at, hash_, self._instant())
+        return Seen(Boundary(self._tenant, wish.stream, wish.expected, at, hash_, self._instant()))
 
-    patch.setattr(event_store.DynamoEventStore, "_stand", stand)
+    patch.setattr(event_store.DynamoEventStore, "_see", see)
 
 
 def unconditional_put(patch: pytest.MonkeyPatch) -> None:
@@ -40,21 +42,22 @@ def same_id_without_fingerprint(patch: pytest.MonkeyPatch) -> None:
         known = content if commit is None else msgspec.structs.replace(content, fingerprint=commit.fingerprint)
         return recognise(commit, commit_id, known)
 
-    patch.setattr(event_store, "recognise", credulous)
+    for module in (event_store, rules):
+        patch.setattr(module, "recognise", credulous)
 
 
 def recorded_at_is_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
     seal = packing.seal
 
-    def naive(tenant: str, boundary: Boundary, content: Any, **rest: Any) -> Any:
-        timeless = msgspec.structs.replace(boundary, recorded_at=None)
-        return seal(tenant, timeless, content, **rest)
+    def naive(boundary: Boundary, content: Any, **rest: Any) -> Any:
+        return seal(msgspec.structs.replace(boundary, recorded_at=None), content, **rest)
 
     patch.setattr(event_store, "seal", naive)
 
 
 def own_commit_taken_for_anothers(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(event_store, "recognise", lambda commit, commit_id, content: None)
+    for module in (event_store, rules):
+        patch.setattr(module, "recognise", lambda commit, commit_id, content: None)
 
 
 def conflict_read_as_refusal(patch: pytest.MonkeyPatch) -> None:
@@ -62,7 +65,7 @@ def conflict_read_as_refusal(patch: pytest.MonkeyPatch) -> None:
 
 
 def unknown_told_as_unavailable(patch: pytest.MonkeyPatch) -> None:
-    def forgetful(self: Any, operation: str, request: Any, *, before_attempt: Any = None) -> Any:
+    def forgetful(self: Any, operation: str, request: Any, **_: Any) -> Any:
         return self.read(operation, request)
 
     patch.setattr(writes.Database, "write", forgetful)
@@ -78,6 +81,30 @@ def held_boundary_without_age(patch: pytest.MonkeyPatch) -> None:
 
 def clock_unchecked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(event_store.DynamoEventStore, "_check_clock", lambda self, boundaries: None)
+
+
+def companion_refusal_is_final(patch: pytest.MonkeyPatch) -> None:
+    write = writes.Database.write
+
+    def hasty(self: Any, operation: str, request: Any, **options: Any) -> Any:
+        return write(self, operation, request, **{**options, "is_final": lambda error: True})
+
+    patch.setattr(writes.Database, "write", hasty)
+
+
+def held_boundary_of_anybody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(event_store, "check_appends", lambda appends, companions, tenant: None)
+
+
+def streams_of_an_operation_unchecked(patch: pytest.MonkeyPatch) -> None:
+    recorded = event_store.DynamoEventStore._recorded
+
+    def credulous(self: Any, item: Any, appends: Any, contents: Any, commit_id: str) -> Any:
+        places = from_item(item)["places"]
+        named = [msgspec.structs.replace(wish, stream=place[0]) for wish, place in zip(appends, places, strict=False)]
+        return recorded(self, item, named, contents, commit_id)
+
+    patch.setattr(event_store.DynamoEventStore, "_recorded", credulous)
 
 
 PLANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[..., Any], dict[str, Any]]] = [
@@ -98,9 +125,12 @@ PLANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[..., Any], dic
     ),
     (
         any_without_operation_row,
-        faults.test_killed_at_any_call_and_asked_again_it_is_applied_once,
-        {"act": faults.append_any, "attempt": 2, "after": True},
+        PROMISES.test_asking_again_gives_the_first_answer_however_far_the_stream_has_gone,
+        {"expected": ANY},
     ),
+    (companion_refusal_is_final, faults.test_a_request_that_arrives_late_is_never_told_as_refused, {}),
+    (held_boundary_of_anybody, PROMISES.test_a_boundary_is_good_for_its_own_stream_and_tenant_only, {}),
+    (streams_of_an_operation_unchecked, PROMISES.test_one_id_names_one_any_append_of_one_stream, {}),
     (
         held_boundary_without_age,
         faults.test_a_boundary_grown_old_while_a_machine_slept_is_not_built_on,

@@ -116,7 +116,7 @@ def histories(draw: st.DrawFn) -> list[Commit[bytes]]:
         encoded = tuple(
             msgspec.json.encode({"type": "t", "data": data} | ({"time": time} if time else {})) for time, data in events
         )
-        commits.append(Commit("s", version, encoded, "c", b"", "ann", recorded_at, b"", b"", Instant(NOON, 0)))
+        commits.append(Commit("t", "s", version, encoded, "c", b"", "ann", recorded_at, b"", b"", Instant(NOON, 0)))
         version += len(events)
     return commits
 

@@ -16,9 +16,11 @@ RAISED = re.compile(r'\b(?:Invalid|Denied|NotFound|Conflict|Stale|Throttled|Unav
 OF_OTHER_CALLERS = {
     "no_appends",
     "duplicate_stream",
-    "too_many_actions",  # of append_many, which no route of this service reaches
+    "too_many_actions",
+    "transaction_too_large",  # of append_many, which no route of this service reaches
     "companion_refused",
-    "no_old_item",
+    "invalid_companion",  # this service has none
+    "foreign_boundary",  # no route takes a boundary
     "invalid_tenant",  # of a token, which says token_invalid
     "invalid_cursor",  # no route of this service pages by cursor
     "idempotency_key_required",  # no route of this service demands one

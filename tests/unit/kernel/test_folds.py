@@ -109,7 +109,7 @@ def test_no_data_and_data_that_is_not_json_change_nothing(event):
 
 def commit(first_version: int, *events: dict[str, Any], recorded_at: datetime = NOON) -> Commit[bytes]:
     stored = tuple(msgspec.json.encode({"type": "t", **event}) for event in events)
-    return Commit("s", first_version, stored, "c", b"", "ann", recorded_at, b"", b"", Instant(NOON, 0))
+    return Commit("t", "s", first_version, stored, "c", b"", "ann", recorded_at, b"", b"", Instant(NOON, 0))
 
 
 def at(hours: float, **data: Any) -> dict[str, Any]:

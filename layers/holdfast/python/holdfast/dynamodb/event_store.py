@@ -16,20 +16,24 @@ from holdfast.dynamodb.attributes import from_item, to_item
 from holdfast.dynamodb.transport import AttributeMap, BotocoreTransport, Cancelled, Reason
 from holdfast.dynamodb.writes import Database, companion_action, put_action, put_new, transact_once
 from holdfast.errors import Unavailable
-from holdfast.ids import derived
 from holdfast.retry import Budget, repeat
 from holdfast.streams.companions import Companion, CompanionRefused
-from holdfast.streams.packing import Codec, Packed, Sealed, fingerprint_of, prepare, seal, unpack
+from holdfast.streams.packing import Codec, Packed, Sealed, fingerprint_of, seal, unpack
 from holdfast.streams.rules import (
+    Seen,
     answer_of,
     check_appends,
     check_fresh,
     empty,
     expected_version,
+    find_answers,
+    find_stale,
     is_fresh,
     mismatch,
+    prepare_all,
     recognise,
     wants_any,
+    whole,
 )
 from holdfast.streams.values import (
     ANY,
@@ -109,15 +113,19 @@ class DynamoEventStore(Generic[E]):
         wish = Append(stream, expected, events, fingerprint)
         if expected == ANY or companions:
             return self.append_many([wish], commit_id=commit_id, companions=companions)[0]
-        check_appends([wish], ())
-        content = prepare(self._codec, events, fingerprint)
-        stand = self._stand(wish, content, commit_id)
-        if isinstance(stand, Appended):
-            return stand
-        sealed = self._seal(stand, content, commit_id)
+        check_appends([wish], (), self._tenant)
+        (content,) = prepare_all(self._codec, [wish], ())
+        seen = self._see(wish)
+        answers = whole(find_answers([seen], [content], commit_id))
+        if answers:
+            return answers[0]
+        stale = find_stale([wish], [seen])
+        if stale:
+            raise stale
+        sealed = self._seal(seen.end, content, commit_id)
         asked_at = self._instant()
         standing = put_new(
-            self._database, self._tables.commits, item_of(sealed), before_attempt=lambda: self._check_clock([stand])
+            self._database, self._tables.commits, item_of(sealed), before_attempt=lambda: self._check_clock([seen.end])
         )
         if standing is None:
             return answer_of(sealed, asked_at)
@@ -125,21 +133,25 @@ class DynamoEventStore(Generic[E]):
         answer = recognise(winner, commit_id, content)
         if answer:
             return answer
-        raise StaleStream(stream, winner.version, winner)
+        raise self._stale(winner)
 
     def append_many(
         self, appends: Sequence[Append[E]], *, commit_id: str, companions: Sequence[Companion] = ()
     ) -> tuple[Appended, ...]:
-        check_appends(appends, companions)
-        contents = [prepare(self._codec, wish.events, wish.fingerprint) for wish in appends]
+        check_appends(appends, companions, self._tenant)
+        contents = prepare_all(self._codec, appends, companions)
 
         def attempt() -> tuple[Appended, ...]:
-            stands = [self._stand(wish, content, commit_id) for wish, content in zip(appends, contents, strict=True)]
-            replays = tuple(stand for stand in stands if isinstance(stand, Appended))
-            if replays:
-                return self._recall(contents, commit_id) if wants_any(appends) else replays
-            boundaries = [stand for stand in stands if isinstance(stand, Boundary)]
-            return self._transact(appends, boundaries, contents, commit_id, companions)
+            seen = [self._see(wish) for wish in appends]
+            answers = find_answers(seen, contents, commit_id)
+            stale = find_stale(appends, seen)
+            if wants_any(appends) and (stale or any(answers)):
+                answers = self._recall(appends, contents, commit_id) or answers
+            if any(answers):
+                return whole(answers)
+            if stale:
+                raise stale
+            return self._transact(appends, [each.end for each in seen], contents, commit_id, companions)
 
         try:
             return repeat(attempt, on=_Lost, budget=ROUNDS, clock=self._database.clock)
@@ -150,27 +162,29 @@ class DynamoEventStore(Generic[E]):
                 retry_after_seconds=1,
             ) from error
 
-    def _stand(self, wish: Append[E], content: Packed, commit_id: str) -> Boundary | Appended:
+    def _see(self, wish: Append[E]) -> Seen:
         """
-        Find the boundary that the wish may stand on, or the answer that it was given before.
+        Look where the wish wants to stand.
 
-        A commit that expected version n lies at n + 1 for ever, so an author who asks again finds it
-        there, however far the stream has gone since.
+        A commit that expected version n lies at n + 1 for ever, so an author who asks again finds it there,
+        however far the stream has gone since.
         """
         if isinstance(wish.expected, Boundary) and is_fresh(wish.expected, self._database.clock):
-            return wish.expected
+            return Seen(wish.expected)
         asked_at = self._instant()
         newest = self.last(wish.stream)
-        end = newest.boundary if newest else empty(wish.stream, asked_at)
+        end = newest.boundary if newest else empty(self._tenant, wish.stream, asked_at)
         expected = expected_version(wish)
-        if expected is None or expected == end.version:
-            return end
-        is_newest = newest is not None and newest.first_version == expected + 1
+        if newest is None or expected is None or expected == end.version:
+            return Seen(end, (newest,) if newest else ())
+        is_newest = newest.first_version == expected + 1
         winner = newest if is_newest else self._commit_at(wish.stream, expected + 1)
-        answer = recognise(winner, commit_id, content)
-        if answer:
-            return answer
-        raise StaleStream(wish.stream, end.version, winner)
+        return Seen(end, tuple(commit for commit in (winner, newest) if commit), winner)
+
+    def _stale(self, winner: Commit[E]) -> StaleStream:
+        """Tell who lost at a key where the stream ends by now: it may have gone further than the winner."""
+        newest = self.last(winner.stream)
+        return StaleStream(winner.stream, max(winner.version, newest.version if newest else 0), winner)
 
     def _transact(
         self,
@@ -192,7 +206,9 @@ class DynamoEventStore(Generic[E]):
             transact_once(
                 self._database,
                 actions,
-                token=derived(commit_id, *(sealed.hash.hex() for sealed in commits)),
+                # Commits and operation rows never go away again. What only a companion refuses may be allowed later,
+                # when an attempt that is still on its way arrives.
+                is_final=lambda cancelled: any(_own(cancelled, appends)),
                 before_attempt=lambda: self._check_clock(boundaries),
             )
         except Cancelled as cancelled:
@@ -203,21 +219,21 @@ class DynamoEventStore(Generic[E]):
         self, cancelled: Cancelled, appends: Sequence[Append[E]], contents: Sequence[Packed], commit_id: str
     ) -> tuple[Appended, ...]:
         """Find in the reasons of a cancelled transaction whether it was done before, or what stands in its way."""
-        own, rest = cancelled.reasons[: len(appends)], cancelled.reasons[len(appends) :]
-        operation = rest[-1] if wants_any(appends) else None
-        if operation and operation.item:
-            return self._recorded(operation.item, contents, commit_id)
         asked_at = self._instant()
-        winners = [self._commit(reason.item, asked_at) if reason.item else None for reason in own]
+        own = _own(cancelled, appends)
+        operation = own[len(appends)] if wants_any(appends) else None
+        if operation:
+            return self._recorded(operation, appends, contents, commit_id)
+        winners = [self._commit(item, asked_at) if item else None for item in own[: len(appends)]]
         answers = [recognise(winner, commit_id, content) for winner, content in zip(winners, contents, strict=True)]
         if any(answers):
-            return tuple(answer for answer in answers if answer)
+            return whole(answers)
         for wish, winner in zip(appends, winners, strict=True):
             if winner and wish.expected != ANY:
-                raise StaleStream(wish.stream, winner.version, winner)
+                raise self._stale(winner)
         if any(winners):
             raise _Lost
-        self._refuse_companion(rest[:-1] if operation else rest)
+        self._refuse_companion(cancelled.reasons[len(appends) :])
         raise cancelled  # a reason that is no condition's: a fault of ours
 
     @staticmethod
@@ -240,20 +256,23 @@ class DynamoEventStore(Generic[E]):
             }
         )
 
-    def _recall(self, contents: Sequence[Packed], commit_id: str) -> tuple[Appended, ...]:
-        """Read the answer of an operation of which one commit has been recognised, so that all of it was written."""
+    def _recall(self, appends: Sequence[Append[E]], contents: Sequence[Packed], commit_id: str) -> tuple[Appended, ...]:
+        """Read the answer of an operation that expected any version, if it was written."""
         key = to_item({"pk": self._operation_key(commit_id), "sk": 0})
         answer = self._database.read(
             "GetItem", {"TableName": self._tables.operations, "Key": key, "ConsistentRead": True}
         )
-        return self._recorded(answer["Item"], contents, commit_id)
+        return self._recorded(answer["Item"], appends, contents, commit_id) if "Item" in answer else ()
 
     def _operation_key(self, commit_id: str) -> str:
         return f"O#{self._tenant}#{commit_id}"
 
-    def _recorded(self, item: AttributeMap, contents: Sequence[Packed], commit_id: str) -> tuple[Appended, ...]:
+    def _recorded(
+        self, item: AttributeMap, appends: Sequence[Append[E]], contents: Sequence[Packed], commit_id: str
+    ) -> tuple[Appended, ...]:
         row = from_item(item)
-        if row["fp"] != fingerprint_of(content.fingerprint for content in contents):
+        is_same = row["fp"] == fingerprint_of(content.fingerprint for content in contents)
+        if not is_same or [place[0] for place in row["places"]] != [wish.stream for wish in appends]:
             raise mismatch()
         return tuple(
             Appended(
@@ -268,14 +287,7 @@ class DynamoEventStore(Generic[E]):
         )
 
     def _seal(self, boundary: Boundary, content: Packed, commit_id: str) -> Sealed:
-        return seal(
-            self._tenant,
-            boundary,
-            content,
-            commit_id=commit_id,
-            actor=self._actor,
-            now=self._database.clock.now(),
-        )
+        return seal(boundary, content, commit_id=commit_id, actor=self._actor, now=self._database.clock.now())
 
     def _check_clock(self, boundaries: Sequence[Boundary]) -> None:
         """Refuse an attempt with a clock that would lift a stream's time for good, or on a boundary grown old."""
@@ -295,7 +307,7 @@ class DynamoEventStore(Generic[E]):
         if after > 0:
             # The commit that holds version after + 1 may begin before it.
             around = next(self._query(key, "sk <= :sk", {":sk": after + 1}, newest_first=True, limit=1), None)
-            if around and around.version > after:
+            if around and around.version > after and (until is None or around.first_version <= until):
                 yield around
         for commit in self._query(key, "sk > :sk", {":sk": after + 1 if after > 0 else 0}):
             if until is not None and commit.first_version > until:
@@ -362,6 +374,12 @@ class DynamoEventStore(Generic[E]):
         return Instant(clock.now(), clock.monotonic())
 
 
+def _own(cancelled: Cancelled, appends: Sequence[Append[Any]]) -> list[AttributeMap | None]:
+    """Pick the items that stand at this operation's own keys: one for each commit, and that of the operation row."""
+    items = [reason.item for reason in cancelled.reasons]
+    return items[: len(appends)] + (items[-1:] if wants_any(appends) else [])
+
+
 def item_of(sealed: Sealed) -> AttributeMap:
     return to_item(
         {
@@ -383,8 +401,10 @@ def item_of(sealed: Sealed) -> AttributeMap:
 
 def commit_of(item: AttributeMap, decode: Callable[[bytes], E], read_at: Instant) -> Commit[E]:
     row = from_item(item)
+    _, tenant, stream = row["pk"].split("#", 2)
     return Commit(
-        stream=row["pk"].split("#", 2)[2],
+        tenant=tenant,
+        stream=stream,
         first_version=row["sk"],
         events=tuple(decode(event) for event in unpack(row["ev"])),
         commit_id=row["commit_id"],

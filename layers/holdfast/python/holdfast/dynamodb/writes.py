@@ -22,8 +22,9 @@ from typing import Any, Final
 
 from holdfast.clock import Clock, SystemClock
 from holdfast.dynamodb.attributes import from_item, to_attribute, to_item
-from holdfast.dynamodb.transport import Answer, AttributeMap, Busy, Refused, Rejected, Transport, Unknown
-from holdfast.errors import Conflict, ServiceError, Throttled, Unavailable, Uncertain
+from holdfast.dynamodb.transport import Answer, AttributeMap, Busy, Cancelled, Refused, Transport, Unknown
+from holdfast.errors import ServiceError, Throttled, Unavailable, Uncertain
+from holdfast.ids import derived
 from holdfast.retry import Budget, repeat
 from holdfast.streams.companions import AtLeast, Check, Companion, Condition, Is, Missing, Put, Row, Update
 
@@ -53,12 +54,19 @@ class Database:
             raise _nothing_happened(error) from error
 
     def write(
-        self, operation: str, request: Mapping[str, Any], *, before_attempt: Callable[[], None] | None = None
+        self,
+        operation: str,
+        request: Mapping[str, Any],
+        *,
+        is_final: Callable[[Refused | Cancelled], bool],
+        before_attempt: Callable[[], None] | None = None,
     ) -> Mapping[str, Any]:
         """
         Make a call that changes something, repeated as it is until the answer is definite.
 
-        *before_attempt* may forbid an attempt by raising a `ServiceError`.
+        *before_attempt* may forbid an attempt by raising a `ServiceError`. *is_final* says whether what was refused
+        now can never be granted: an attempt that got no answer may still be on its way (a signed request lives for 15
+        minutes), and a condition that fails today may hold when it arrives.
 
         Raises:
             Refused, Cancelled: definite answers, which the caller must compare with its own write.
@@ -79,8 +87,9 @@ class Database:
 
         try:
             return self._repeat(attempt).body
-        except (Busy, Unknown, Rejected, ServiceError) as error:
-            if may_have_happened:
+        except Exception as error:
+            is_told = isinstance(error, Refused | Cancelled) and is_final(error)
+            if may_have_happened and not is_told:
                 raise Uncertain(
                     "outcome_unknown",
                     "The store did not say whether this was written. Ask again with the same idempotency key.",
@@ -118,16 +127,16 @@ def put_new(
     before_attempt: Callable[[], None] | None = None,
 ) -> AttributeMap | None:
     """
-    Put *item* where its key is free.
+    Put *item* where its key is free; nothing may ever remove it while somebody could still repeat this.
 
     Returns None when it was put, and otherwise the item that stands there: the caller compares the
     author it carries with its own, since an earlier attempt may have been the one that wrote it.
     """
     try:
-        database.write("PutItem", put_action(table, item), before_attempt=before_attempt)
+        database.write("PutItem", put_action(table, item), is_final=_shows_item, before_attempt=before_attempt)
     except Refused as refusal:
         if refusal.item is None:
-            raise Conflict("no_old_item", "The store refused the key and did not say what stands there.") from refusal
+            raise  # the store breaks its promise to say what stands there
         return refusal.item
     return None
 
@@ -136,20 +145,25 @@ def transact_once(
     database: Database,
     actions: Sequence[Mapping[str, Any]],
     *,
-    token: str,
+    is_final: Callable[[Cancelled], bool],
     before_attempt: Callable[[], None] | None = None,
 ) -> None:
     """
     Carry out *actions* together; at least one of them must put a row that knows this operation.
 
-    *token* (36 characters at most) keeps DynamoDB from working twice within ten minutes. It is not what makes
+    *is_final* says whether a cancelled transaction can never happen any more; see `Database.write`. The request
+    token is the digest of what is asked: within ten minutes it keeps DynamoDB from working twice. It is not what makes
     the operation happen once: the row is.
 
     Raises:
         Cancelled: nothing happened now; the reasons may show that it happened before.
     """
-    request = {"TransactItems": list(actions), "ClientRequestToken": token}
-    database.write("TransactWriteItems", request, before_attempt=before_attempt)
+    request = {"TransactItems": list(actions), "ClientRequestToken": derived(repr(actions))}
+
+    def is_told(error: Refused | Cancelled) -> bool:
+        return isinstance(error, Cancelled) and is_final(error)
+
+    database.write("TransactWriteItems", request, is_final=is_told, before_attempt=before_attempt)
 
 
 def update_guarded(
@@ -160,20 +174,32 @@ def update_guarded(
 
     Returns whether the change stands, and the row as it is now. *is_applied* recognises the change in a row
     on which the conditions fail: it may be the work of an earlier attempt.
+
+    Raises:
+        Uncertain: it was refused, but an attempt without an answer may still arrive when it is allowed.
     """
     request = update_action(table, update) | {
         "ReturnValues": "ALL_NEW",
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
+
+    def is_told(error: Refused | Cancelled) -> bool:
+        return isinstance(error, Refused) and error.item is not None and is_applied(from_item(error.item))
+
     try:
-        answer = database.write("UpdateItem", request)
+        answer = database.write("UpdateItem", request, is_final=is_told)
     except Refused as refusal:
         row = from_item(refusal.item) if refusal.item is not None else None
         return row is not None and is_applied(row), row
     return True, from_item(answer["Attributes"])
 
 
+def _shows_item(error: Refused | Cancelled) -> bool:
+    return isinstance(error, Refused) and error.item is not None
+
+
 def put_action(table: str, item: AttributeMap) -> dict[str, Any]:
+    """Put *item* where its key is free; every table of Holdfast calls its partition key `pk`."""
     return {
         "TableName": table,
         "Item": item,

@@ -5,12 +5,12 @@ They are plain values, so that the decision to change them can be pure and every
 out. A companion names a table by its role (`views`, `balances`); the store knows the table behind it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from holdfast.errors import Conflict
+from holdfast.errors import Conflict, Invalid
 
 Row = Mapping[str, Any]
 """Strings, integers, bytes, booleans, None, and lists and mappings of these."""
@@ -71,16 +71,63 @@ class CompanionRefused(Conflict):
         self.row = row
 
 
+def check_companions(companions: Sequence[Companion]) -> None:
+    """
+    Refuse what a table would refuse, or carry out without the guard that it needs.
+
+    Raises:
+        Invalid: `invalid_companion`.
+    """
+    places = {(companion.table, tuple(sorted(companion.key.items()))) for companion in companions}
+    if len(places) < len(companions):
+        raise Invalid("invalid_companion", "Two companions are at the same row; make them one.")
+    for index, companion in enumerate(companions):
+        fault = _fault_of(companion)
+        if fault:
+            raise Invalid("invalid_companion", f"Companion {index}: {fault}.")
+
+
+def _fault_of(companion: Companion) -> str | None:
+    match companion:
+        case Put(_, key, row):
+            written, guards = [row], [True]
+        case Update(_, key, when, changes, additions):
+            written, guards = [changes, additions], [bool(when), bool(changes or additions)]
+        case Check(_, key, when):
+            written, guards = [], [bool(when)]
+    names = [name for part in (key, *written) for name in part]
+    if not all(guards):
+        return "it changes nothing, or changes under no condition"
+    if len(set(names)) < len(names):
+        return "it names an attribute twice"
+    if not all(_is_kept(value) for part in (key, *written) for value in part.values()):
+        return "rows hold text, whole numbers, bytes, booleans, None, and lists and mappings of these"
+    return None
+
+
+def _is_kept(value: Any) -> bool:
+    match value:
+        case str() | bool() | int() | bytes() | None:
+            return True
+        case Mapping():
+            return all(isinstance(name, str) and _is_kept(member) for name, member in value.items())
+        case list() | tuple():
+            return all(map(_is_kept, value))
+        case _:
+            return False
+
+
 def holds(condition: Condition, row: Row | None) -> bool:
     """Tell whether *condition* holds on a row, or on the absence of one."""
     found = row or {}
     match condition:
         case Is(attribute, value):
-            return attribute in found and bool(found[attribute] == value)
+            # In a table, true is not 1, and nothing equals what is not there.
+            return attribute in found and type(found[attribute]) is type(value) and bool(found[attribute] == value)
         case Missing(attribute):
             return attribute not in found
         case AtLeast(attribute, value):
-            return attribute in found and bool(found[attribute] >= value)
+            return type(found.get(attribute)) is int and bool(found[attribute] >= value)
 
 
 def applied(companion: Companion, row: Row | None) -> Row | None:

@@ -8,15 +8,21 @@ from typing import Any, Generic, TypeVar
 
 from holdfast.clock import Clock, SystemClock
 from holdfast.streams.companions import Companion, CompanionRefused, Row, applied, is_refused
-from holdfast.streams.packing import Codec, Packed, prepare, seal
+from holdfast.streams.packing import Codec, Packed, seal
 from holdfast.streams.rules import (
+    Seen,
     answer_of,
     check_appends,
     empty,
     expected_version,
+    find_answers,
+    find_stale,
+    is_fresh,
     mismatch,
+    prepare_all,
     recognise,
     wants_any,
+    whole,
 )
 from holdfast.streams.values import (
     Append,
@@ -40,7 +46,8 @@ class _Shelf(Generic[E]):
     """What all stores of one `MemoryEventStores` share."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    streams: defaultdict[tuple[str, str], list[Commit[E]]] = field(default_factory=lambda: defaultdict(list))
+    streams: defaultdict[tuple[str, str], dict[int, Commit[E]]] = field(default_factory=lambda: defaultdict(dict))
+    """Commits by their first version, in order."""
     operations: dict[tuple[str, str], tuple[tuple[str, int], ...]] = field(default_factory=dict)
     rows: dict[_Key, Row] = field(default_factory=dict)
 
@@ -88,22 +95,25 @@ class MemoryEventStore(Generic[E]):
     def append_many(
         self, appends: Sequence[Append[E]], *, commit_id: str, companions: Sequence[Companion] = ()
     ) -> tuple[Appended, ...]:
-        check_appends(appends, companions)
-        contents = [prepare(self._codec, wish.events, wish.fingerprint) for wish in appends]
+        check_appends(appends, companions, self._tenant)
+        contents = prepare_all(self._codec, appends, companions)
         with self._shelf.lock:
-            answers = self._find_answers(appends, contents, commit_id)
+            seen = [self._see(wish) for wish in appends]
+            answers = self._recall(appends, contents, commit_id) or whole(find_answers(seen, contents, commit_id))
             if answers:
                 return answers
-            boundaries = [self._stand(wish) for wish in appends]
+            stale = find_stale(appends, seen)
+            if stale:
+                raise stale
+            answers = self._meet(seen, contents, commit_id)
+            if answers:
+                return answers
             self._apply(companions)
             if wants_any(appends):
                 self._shelf.operations[self._tenant, commit_id] = tuple(
-                    (boundary.stream, boundary.version + 1) for boundary in boundaries
+                    (each.end.stream, each.end.version + 1) for each in seen
                 )
-            return tuple(
-                self._keep(boundary, wish.events, content, commit_id)
-                for boundary, wish, content in zip(boundaries, appends, contents, strict=True)
-            )
+            return tuple(self._keep(each.end, content, commit_id) for each, content in zip(seen, contents, strict=True))
 
     def read(self, stream: str, after: int = 0, *, until: int | None = None) -> Iterator[Commit[E]]:
         for commit in self._commits(stream):
@@ -116,43 +126,45 @@ class MemoryEventStore(Generic[E]):
                 yield commit
 
     def last(self, stream: str) -> Commit[E] | None:
-        return next(self.read_back(stream), None)
+        with self._shelf.lock:
+            return _newest(self._shelf.streams.get((self._tenant, check_stream(stream)), {}))
 
     def _commits(self, stream: str) -> list[Commit[E]]:
         with self._shelf.lock:
-            return list(self._shelf.streams.get((self._tenant, check_stream(stream)), ()))
+            return list(self._shelf.streams.get((self._tenant, check_stream(stream)), {}).values())
 
-    def _find_answers(
-        self, appends: Sequence[Append[E]], contents: Sequence[Packed], commit_id: str
-    ) -> tuple[Appended, ...]:
-        """Find what these appends were answered before, if they were."""
-        places = self._shelf.operations.get((self._tenant, commit_id)) if wants_any(appends) else self._places(appends)
+    def _see(self, wish: Append[E]) -> Seen:
+        if isinstance(wish.expected, Boundary) and is_fresh(wish.expected, self._clock):
+            return Seen(wish.expected)
+        commits = self._shelf.streams[self._tenant, wish.stream]
+        newest = _newest(commits)
+        end = newest.boundary if newest else empty(self._tenant, wish.stream, self._instant())
+        expected = expected_version(wish)
+        winner = commits.get(expected + 1) if expected is not None else None
+        return Seen(end, tuple(commit for commit in (winner, newest) if commit), winner)
+
+    def _meet(self, seen: Sequence[Seen], contents: Sequence[Packed], commit_id: str) -> tuple[Appended, ...]:
+        """Meet what stands behind a boundary that was held, and has been built on since."""
+        standing = [self._shelf.streams[self._tenant, each.end.stream].get(each.end.version + 1) for each in seen]
+        answers = whole(
+            [recognise(commit, commit_id, content) for commit, content in zip(standing, contents, strict=True)]
+        )
+        if answers:
+            return answers
+        for winner in filter(None, standing):
+            newest = _newest(self._shelf.streams[self._tenant, winner.stream]) or winner
+            raise StaleStream(winner.stream, newest.version, winner)
+        return ()
+
+    def _recall(self, appends: Sequence[Append[E]], contents: Sequence[Packed], commit_id: str) -> tuple[Appended, ...]:
+        """Find the answer of an operation that expected any version."""
+        places = self._shelf.operations.get((self._tenant, commit_id)) if wants_any(appends) else None
         if places is None:
             return ()
         if [stream for stream, _ in places] != [wish.stream for wish in appends]:
             raise mismatch()
-        found = (
-            recognise(self._commit_at(stream, first), commit_id, content)
-            for (stream, first), content in zip(places, contents, strict=True)
-        )
-        return tuple(answer for answer in found if answer)
-
-    def _places(self, appends: Sequence[Append[E]]) -> tuple[tuple[str, int], ...]:
-        """Say where commits with known expectations stand if they have been written."""
-        return tuple((wish.stream, (expected_version(wish) or 0) + 1) for wish in appends)
-
-    def _stand(self, wish: Append[E]) -> Boundary:
-        """Find the end that the wish may stand on."""
-        commits = self._shelf.streams[self._tenant, wish.stream]
-        end = commits[-1].boundary if commits else empty(wish.stream, self._instant())
-        expected = expected_version(wish)
-        if expected is not None and expected != end.version:
-            raise StaleStream(wish.stream, end.version, self._commit_at(wish.stream, expected + 1))
-        return end
-
-    def _commit_at(self, stream: str, first_version: int) -> Commit[E] | None:
-        commits = self._shelf.streams[self._tenant, stream]
-        return next((commit for commit in commits if commit.first_version == first_version), None)
+        commits = (self._shelf.streams[self._tenant, stream][first] for stream, first in places)
+        return whole([recognise(commit, commit_id, content) for commit, content in zip(commits, contents, strict=True)])
 
     def _apply(self, companions: Sequence[Companion]) -> None:
         for index, companion in enumerate(companions):
@@ -165,12 +177,14 @@ class MemoryEventStore(Generic[E]):
             if after is not None:
                 self._shelf.rows[key] = after
 
-    def _keep(self, boundary: Boundary, events: Sequence[E], content: Packed, commit_id: str) -> Appended:
-        sealed = seal(self._tenant, boundary, content, commit_id=commit_id, actor=self._actor, now=self._clock.now())
+    def _keep(self, boundary: Boundary, content: Packed, commit_id: str) -> Appended:
+        sealed = seal(boundary, content, commit_id=commit_id, actor=self._actor, now=self._clock.now())
         commit = Commit(
+            tenant=self._tenant,
             stream=sealed.stream,
             first_version=sealed.first_version,
-            events=tuple(events),
+            # As they come back from bytes: what a codec cannot keep must not seem kept here.
+            events=tuple(self._codec.decode(event) for event in sealed.events),
             commit_id=commit_id,
             fingerprint=sealed.fingerprint,
             actor=self._actor,
@@ -179,11 +193,15 @@ class MemoryEventStore(Generic[E]):
             hash=sealed.hash,
             read_at=self._instant(),
         )
-        self._shelf.streams[self._tenant, sealed.stream].append(commit)
+        self._shelf.streams[self._tenant, sealed.stream][sealed.first_version] = commit
         return answer_of(sealed, commit.read_at)
 
     def _instant(self) -> Instant:
         return Instant(self._clock.now(), self._clock.monotonic())
+
+
+def _newest(commits: dict[int, Commit[E]]) -> Commit[E] | None:
+    return next(reversed(commits.values()), None)
 
 
 def _row_key(table: str, key: Row) -> _Key:

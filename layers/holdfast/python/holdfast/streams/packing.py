@@ -126,13 +126,13 @@ def prepare(codec: Codec[E], events: Sequence[E], fingerprint: bytes | None) -> 
     return Packed(encoded, times, packed, fingerprint if fingerprint is not None else fingerprint_of(encoded))
 
 
-def seal(tenant: str, boundary: Boundary, content: Packed, *, commit_id: str, actor: str, now: datetime) -> Sealed:
+def seal(boundary: Boundary, content: Packed, *, commit_id: str, actor: str, now: datetime) -> Sealed:
     """Give *content* its place after *boundary*: versions, a time later than the last one's, and a hash."""
     recorded_at = now if boundary.recorded_at is None else max(now, boundary.recorded_at + MICROSECOND)
     first_version = boundary.version + 1
     times = [time or recorded_at for time in content.times]
     header = header_of(
-        tenant=tenant,
+        tenant=boundary.tenant,
         stream=boundary.stream,
         first_version=first_version,
         events=content.events,
@@ -142,7 +142,7 @@ def seal(tenant: str, boundary: Boundary, content: Packed, *, commit_id: str, ac
         previous_hash=boundary.hash,
     )
     return Sealed(
-        tenant=tenant,
+        tenant=boundary.tenant,
         stream=boundary.stream,
         first_version=first_version,
         events=content.events,

@@ -37,7 +37,8 @@ class EventStore(Protocol[E]):
             CompanionRefused: a companion's condition does not hold; nothing was written.
             Invalid: `idempotency_mismatch`, *commit_id* has been used for something else; or a bound is exceeded.
             Unavailable: nothing was written; repeat. `contended`: too many writers at the end of one stream.
-            Uncertain: it may have been written; repeat with the same *commit_id*.
+            Uncertain: it may have been written; repeat with the same *commit_id*. After that only a success, a
+                `StaleStream` or an `idempotency_mismatch` is final: what a companion refuses now may still arrive.
         """
 
     def append_many(

@@ -30,9 +30,10 @@ def transact(
     """
     Decide on the state of *stream* and append what was decided; return the state that results.
 
-    When somebody else has appended meanwhile, read again and decide again. A decision of no events
-    appends nothing. Only a definite refusal is decided again: an unknown outcome travels on as
-    `Uncertain`, because deciding on it could do the thing twice.
+    When somebody else has appended meanwhile, read again and decide again. A decision of no events appends
+    nothing. With a *commit_id* of the caller's own (derived from an idempotency key) the call may be repeated: once
+    that commit is in the stream, nothing is decided again. Only a definite refusal is decided again: an unknown outcome
+    travels on as `Uncertain`, because deciding on it could do the thing twice.
 
     Raises:
         Unavailable: `contended`, others got ahead *budget* times; nothing was written.
@@ -43,9 +44,13 @@ def transact(
     def attempt() -> S:
         history: list[E] = []
         newest: Commit[E] | None = None
+        is_done = False
         for newest in store.read(stream):
             history.extend(newest.events)
+            is_done = is_done or newest.commit_id == author
         state = fold(history)
+        if is_done:
+            return state
         events = decide(state)
         if not events:
             return state

@@ -42,6 +42,7 @@ class Boundary(msgspec.Struct, frozen=True):
     A stream without commits has version 0, no time and an empty hash.
     """
 
+    tenant: str
     stream: str
     version: int
     recorded_at: datetime | None
@@ -55,6 +56,7 @@ Expected = int | Literal["any"] | Boundary
 class Commit(msgspec.Struct, Generic[E], frozen=True):
     """Events that were written together; they hold versions *first_version* to *version*."""
 
+    tenant: str
     stream: str
     first_version: int
     events: tuple[E, ...]
@@ -72,7 +74,7 @@ class Commit(msgspec.Struct, Generic[E], frozen=True):
 
     @property
     def boundary(self) -> Boundary:
-        return Boundary(self.stream, self.version, self.recorded_at, self.hash, self.read_at)
+        return Boundary(self.tenant, self.stream, self.version, self.recorded_at, self.hash, self.read_at)
 
 
 class Append(msgspec.Struct, Generic[E], frozen=True):
