@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,6 +17,7 @@ from holdfast.errors import Denied
 from holdfast.streams import MemoryEventStores, RawCodec
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SAMPLE = json.loads((Path(__file__).parents[3] / "events/audit/http-request.json").read_text())
 ALL = frozenset({"audit:append", "audit:read", "audit:act-as"})
 JSON = "application/json"
 BATCH = "application/cloudevents-batch+json"
@@ -48,14 +50,15 @@ class Door:
         if token:
             headers["authorization"] = token
         event = {
+            **SAMPLE,
             "httpMethod": method,
-            "requestContext": {"resourcePath": template, "httpMethod": method, "requestId": "r1"},
+            "requestContext": {**SAMPLE["requestContext"], "resourcePath": template, "httpMethod": method},
             "pathParameters": {"stream": more.get("stream")},
             "multiValueQueryStringParameters": {name: [unquote(v) for n, v in pairs if n == name] for name, _ in pairs}
             or None,
             "headers": headers,
+            "multiValueHeaders": {name: [value] for name, value in headers.items()},
             "body": raw.decode() if raw is not None else json.dumps(body) if body is not None else None,
-            "isBase64Encoded": False,
         }
         answer = app(event, None)
         text = answer["body"]
@@ -93,6 +96,14 @@ def event(number: int | str = 1, **more: Any) -> dict[str, Any]:
 
 
 # ----- appending
+
+
+def test_the_sample_of_what_triggers_the_function_is_answered(door):
+    answer = app(SAMPLE, None)
+
+    assert answer["statusCode"] == 201
+    assert answer["headers"]["X-Request-Id"] == SAMPLE["requestContext"]["requestId"]
+    assert door.events(stream="orders~42")[1]["events"][0]["type"] == "order.placed"
 
 
 def test_an_append_answers_where_the_events_stand(door):
