@@ -54,7 +54,7 @@ NEVER_IMPORTED = frozenset(
     bin boto3/examples chalice/api chalice/cdk chalice/cli chalice/deploy chalice/templates chalice/vendored
     chalice/analyzer.py chalice/awsclient.py chalice/config.py chalice/invoke.py chalice/local.py chalice/logs.py
     chalice/package.py chalice/pipeline.py chalice/policies.json chalice/policies-extra.json chalice/policy.py
-    chalice/test.py chalice/utils.py chalice/constants.py jsonpatch_cli.py jsonpatch-stubs jsonpointer-stubs pycparser
+    chalice/test.py chalice/utils.py chalice/constants.py pycparser
     """.split()  # noqa: SIM905 - words, a line at a time
 )
 NEVER_READ_SUFFIXES = (".pyc", ".pyi", ".pyx", ".c", ".h", ".typed")

@@ -8,6 +8,7 @@ from functions.audit import adapters, domain
 from functions.audit.service import AuditTrail
 from holdfast.clock import from_text, to_text
 from holdfast.cloudevents import BATCH_TYPE
+from holdfast.folds import encode_state
 from holdfast.http import Answer, Api, Caller, Headers, IdempotencyKey, RawBody
 from holdfast.http.faults import to_body
 from holdfast.streams import check_stream
@@ -153,7 +154,7 @@ def get_state(caller: Caller, stream: str, query: StateQuery) -> StateAnswer:
     )
     return StateAnswer(
         stream=name,
-        state=msgspec.Raw(domain.encode_state(found.folded.state)),
+        state=msgspec.Raw(encode_state(found.folded.state)),
         version=found.folded.version,
         events_applied=found.folded.events_applied,
         events_erased=0,

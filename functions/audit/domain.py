@@ -16,8 +16,7 @@ from holdfast.streams.packing import fingerprint_of
 VERSION_MAX: Final = 2**53 - 1
 """The largest version that JSON carries exactly."""
 PAGE_BYTES_MAX: Final = 4_000_000
-"""A page of events, as it travels; a Lambda's answer holds 6 MB."""
-STATE_BYTES_MAX: Final = 5_000_000
+"""A page of events, or a winner's, as they travel; a Lambda's answer holds 6 MB."""
 WINNER_EVENTS_MAX: Final = 100
 """Events handed back by a refused append; more of them are read."""
 
@@ -113,9 +112,13 @@ def winner_facts(winner: Commit[bytes] | None) -> dict[str, Any]:
     """Say what took the place that a refused append expected: the events, or where to read them."""
     if winner is None:
         return {}
+    elsewhere = {"events_after": winner.first_version - 1}
     if len(winner.events) > WINNER_EVENTS_MAX:
-        return {"events_after": winner.first_version - 1}
-    return {"events": cloudevents.rendered(winner)}
+        return elsewhere
+    events = [msgspec.json.encode(event) for event in cloudevents.rendered(winner)]
+    if sum(map(travelling_bytes, events)) > PAGE_BYTES_MAX:
+        return elsewhere
+    return {"events": [msgspec.Raw(event) for event in events]}
 
 
 def stream_not_found(stream: str) -> NotFound:
@@ -125,23 +128,6 @@ def stream_not_found(stream: str) -> NotFound:
 def check_version(version: int | None, last_version: int) -> None:
     if version is not None and version > last_version:
         raise NotFound("version_not_found", f"The stream ends at version {last_version}.", last_version=last_version)
-
-
-def encode_state(state: Any) -> bytes:
-    """
-    Write a state as JSON.
-
-    Raises:
-        Invalid: `state_too_large`.
-    """
-    encoded = msgspec.json.encode(state)
-    if len(encoded) > STATE_BYTES_MAX:
-        raise Invalid(
-            "state_too_large",
-            f"This state takes {len(encoded)} bytes; {STATE_BYTES_MAX} can be answered. Read the events and fold them.",
-            status=422,
-        )
-    return encoded
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -48,20 +48,28 @@ class AuditTrail:
             raise Stale(error.code, error.detail, last_version=error.last_version, **facts) from error
 
     def events(self, stream: str, *, after: int, limit: int, newest_first: bool) -> EventsPage:
-        """Read a page of a stream's events."""
+        """Read a page of a stream's events, as the stream stood when it was asked where it ends."""
         last_version = self._last_version(stream)
-        commits = self.store.read_back(stream, after or None) if newest_first else self.store.read(stream, after)
+        if newest_first:
+            commits = self.store.read_back(stream, min(after or last_version + 1, last_version + 1))
+        else:
+            commits = self.store.read(stream, after, until=last_version)
         page = domain.page_of(commits, after=after, limit=limit, newest_first=newest_first)
         return EventsPage(page, last_version)
 
     def state(
         self, stream: str, *, version: int | None = None, at: datetime | None = None, known_at: datetime | None = None
     ) -> StateAnswer:
-        """Answer the state that the events up to *version*, *at* and *known_at* make; see `holdfast.folds`."""
+        """
+        Answer the state that the events up to *version*, *at* and *known_at* make; see `holdfast.folds`.
+
+        What is appended meanwhile does not count: the state is never of a version beyond *last_version*.
+        """
         last_version = self._last_version(stream)
         domain.check_version(version, last_version)
         reducer = domain.reducers.of(stream)
-        folded = fold(self.store.read(stream, until=version), reducer, Within(version, at, known_at))
+        until = last_version if version is None else version
+        folded = fold(self.store.read(stream, until=until), reducer, Within(until, at, known_at))
         return StateAnswer(folded, reducer.label, last_version)
 
     def _last_version(self, stream: str) -> int:

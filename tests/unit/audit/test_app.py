@@ -57,7 +57,7 @@ class Door:
             "multiValueQueryStringParameters": {name: [unquote(v) for n, v in pairs if n == name] for name, _ in pairs}
             or None,
             "headers": headers,
-            "multiValueHeaders": {name: [value] for name, value in headers.items()},
+            "multiValueHeaders": {name: [value] for name, value in headers.items()} | more.get("repeated", {}),
             "body": raw.decode() if raw is not None else json.dumps(body) if body is not None else None,
         }
         answer = app(event, None)
@@ -168,6 +168,32 @@ def test_a_winner_of_many_events_is_read_instead(door):
     assert "events" not in problem
 
 
+@pytest.mark.parametrize(
+    ("text", "is_handed_back"), [("x" * 120_000, True), ('"' * 120_000, False), ("é" * 42_000, False)]
+)
+def test_a_winner_too_large_to_travel_is_read_instead(door, text, is_handed_back):
+    assert door.append([event(n, data=text) for n in range(16)], 0)[0] == 201
+    status, problem, _ = door.append([event(99)], 0)
+
+    assert (status, problem["code"], problem["last_version"]) == (409, "stale", 16)
+    assert ("events" in problem, problem.get("events_after")) == ((True, None) if is_handed_back else (False, 0))
+
+
+def test_two_idempotency_keys_are_none(door):
+    status, problem, _ = door.append([event(1)], repeated={"Idempotency-Key": ["k1", "k2"]})
+
+    assert (status, problem["code"]) == (400, "invalid_idempotency_key")
+    assert door.events()[0] == 404
+
+
+def test_two_expectations_are_none(door):
+    headers = {"content-type": BATCH}
+    repeated = {"Holdfast-Expected-Version": ["0", "any"]}
+    _, problem, _ = door.append(None, body=[event(1)], headers=headers, repeated=repeated)
+
+    assert problem["code"] == "invalid_expected_version"
+
+
 def test_a_version_inside_a_commit_is_no_boundary(door):
     door.append([event(1), event(2), event(3)], 0)
     status, problem, _ = door.append([event(9)], 2)
@@ -226,6 +252,8 @@ def test_null_means_that_the_stream_must_not_exist(door):
         ([event(1, time="yesterday")], 400, "invalid_time", "/events/0/time"),
         ([event(1, time="2026-01-01T00:00:00")], 400, "invalid_time", "/events/0/time"),
         ([event(1, time="2026-01-01T00:00:60Z")], 400, "invalid_time", "/events/0/time"),
+        ([event(1), event(2, subject="a\0b")], 400, "invalid_event", "/events/1/subject"),
+        ([event(1, count=2**31)], 400, "invalid_event", "/events/0/count"),
         ([event(1, time=7)], 400, "invalid_event", "/events/0/time"),
         ([event(1, data="x" * 262_144)], 413, "event_too_large", "/events/0"),
     ],
@@ -404,7 +432,22 @@ def test_an_events_own_time_is_its_claim_and_recordedat_ours(door):
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=1001", "limit=x", "after=-1", "after=1.5", "order=up", "no=1", "limit=1&limit=2"]
+    "query",
+    [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "limit=1e2",
+        "limit=10.0",
+        "limit=null",
+        "limit=+1",
+        "limit=",
+        "after=-1",
+        "after=1.5",
+        "order=up",
+        "no=1",
+        "limit=1&limit=2",
+    ],
 )
 def test_queries_that_are_none_are_refused(door, query):
     door.append([event(1)])
@@ -447,6 +490,15 @@ def test_a_stream_that_is_not_there_is_not_found(door):
     assert (door.state()[0], door.state()[1]["code"]) == (404, "stream_not_found")
 
 
+@pytest.mark.parametrize(
+    "query", ["version=null", "version=1.0", "version=1e0", "version=-0", "version=", "version=true"]
+)
+def test_versions_that_are_none_are_refused(door, query):
+    door.append([event(1)])
+
+    assert (door.state(query)[0], door.state(query)[1]["code"]) == (400, "invalid_query")
+
+
 @pytest.mark.parametrize("query", ["at=yesterday", "at=2026-01-01T00:00:00", "known_at=0", "at="])
 def test_times_that_are_none_are_refused(door, query):
     door.append([event(1)])
@@ -460,3 +512,11 @@ def test_a_state_too_large_to_answer_says_so(door):
     status, problem, _ = door.state()
 
     assert (status, problem["code"]) == (422, "state_too_large")
+
+
+def test_one_event_never_takes_a_state_away(door):
+    bomb = [{"op": "add", "path": "/a", "value": [1]}, *[{"op": "copy", "from": "/a", "path": "/a/-"}] * 40]
+    door.append([event(1, data={"b": 1}), event(2, datacontenttype="application/json-patch+json", data=bomb)], 0)
+    status, answer, _ = door.state()
+
+    assert (status, answer["state"], answer["unapplied"]) == (200, {"b": 1}, [2])

@@ -1,12 +1,25 @@
 """Folds: merge patches and JSON patches by their RFCs' own examples, and what counts towards a state."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from holdfast.folds import MERGE_PATCH, Folded, FoldEvent, NotApplicable, Reducer, Reducers, Within, fold, merge
+from holdfast.errors import Invalid
+from holdfast.folds import (
+    MERGE_PATCH,
+    STATE_BYTES_MAX,
+    Folded,
+    FoldEvent,
+    NotApplicable,
+    Reducer,
+    Reducers,
+    Within,
+    fold,
+    merge,
+)
 from holdfast.streams import Commit, Instant
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -207,3 +220,79 @@ def test_a_reducer_may_refuse_an_event():
         raise NotApplicable("no")
 
     assert fold(HISTORY, Reducer("r", 1, refuse), Within()).unapplied == (1, 2, 3, 4, 5)
+
+
+# ----- events that would take a state away
+
+
+def patch(*operations: dict[str, Any]) -> dict[str, Any]:
+    return {"datacontenttype": "application/json-patch+json", "data": list(operations)}
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+def test_a_patch_that_copies_its_copies_is_listed_and_the_state_goes_on():
+    bomb = patch({"op": "add", "path": "/a", "value": [1]}, *[{"op": "copy", "from": "/a", "path": "/a/-"}] * 40)
+    result = fold([commit(1, at(0, b=1), bomb, at(0, b=2))], MERGE_PATCH, Within())
+
+    assert result == Folded({"b": 2}, 3, 2, (2,))
+
+
+def test_patches_below_patches_end_at_the_depth_that_can_be_answered():
+    deeper = [patch({"op": "add", "path": "/a" * (90 * number + 1), "value": nested(90)}) for number in range(14)]
+    result = fold([commit(1, *deeper)], MERGE_PATCH, Within())
+
+    assert result.events_applied == 1
+    assert msgspec.json.encode(result.state) == msgspec.json.encode(nested(91))
+
+
+def test_a_merge_that_is_nested_too_deep_is_listed():
+    result = fold([commit(1, {"data": nested(100)}, {"data": nested(101)}, at(0, b=2))], MERGE_PATCH, Within())
+
+    assert (result.events_applied, result.unapplied) == (2, (2,))
+    assert result.state == {**nested(100), "b": 2}
+
+
+def test_a_state_that_outgrows_every_answer_is_given_up_on_the_way():
+    folded_so_far = 0
+
+    def grow(state: Any, event: FoldEvent) -> Any:
+        nonlocal folded_so_far
+        folded_so_far += 1
+        return MERGE_PATCH.apply(state, event)
+
+    history = (commit(n, at(0, **{str(n): "x" * 250_000})) for n in range(1, 1_000))
+    with pytest.raises(Invalid) as refused:
+        fold(history, Reducer("grow", 1, grow), Within())
+
+    assert (refused.value.code, refused.value.http_status) == ("state_too_large", 422)
+    assert folded_so_far < 2.2 * STATE_BYTES_MAX / 250_000
+
+
+def test_copies_make_a_state_outgrow_every_answer_too():
+    copies = [patch({"op": "copy", "from": "/seed", "path": f"/{n}"}) for n in range(100)]
+
+    with pytest.raises(Invalid) as refused:
+        fold([commit(1, at(0, seed="x" * 200_000), *copies)], MERGE_PATCH, Within())
+    assert refused.value.code == "state_too_large"
+
+
+def test_a_state_that_is_replaced_again_and_again_never_grows():
+    history = [commit(n, at(0, same="x" * 200_000)) for n in range(1, 200)]
+
+    assert fold(history, MERGE_PATCH, Within()).events_applied == 199
+
+
+def test_many_small_patches_of_a_large_state_cost_no_more_than_their_own_size():
+    large = [at(0, **{f"k{part}": dict.fromkeys(map(str, range(6_000)), 0)}) for part in range(14)]
+    small = [patch({"op": "add", "path": "/x", "value": number}) for number in range(1_000)]
+    history = [commit(1, *large, *small)]
+    started = time.process_time()
+
+    assert fold(history, MERGE_PATCH, Within()).events_applied == 1_014
+    assert time.process_time() - started < 1

@@ -9,7 +9,7 @@ import pytest
 from chalice.test import Client
 
 from holdfast.auth import Principal
-from holdfast.errors import Conflict, Denied, Stale, Throttled, Uncertain
+from holdfast.errors import Conflict, Denied, Invalid, Stale, Throttled, Uncertain
 from holdfast.http import Answer, Api, Caller, Headers, IdempotencyKey, RawBody
 from holdfast.http.answers import ANSWER_BYTES_MAX
 from holdfast.telemetry import current_trace
@@ -29,6 +29,7 @@ class Listing(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     after: Annotated[int, msgspec.Meta(ge=0)] = 0
     is_open: bool = False
     from_: str | None = None
+    before: int | None = None
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -98,6 +99,10 @@ def fail(kind: str) -> object:
             raise Uncertain("unknown_outcome", "Ask again.")
         case "fault":
             raise Conflict("held", "No.", pointer="/a~1b/0")
+        case "large":
+            raise Stale("stale", "Moved on.", last_version=7, events=["x" * ANSWER_BYTES_MAX])
+        case "large fault":
+            raise Invalid("odd", '"' * ANSWER_BYTES_MAX, pointer="/" + "é" * 2_000_000)
         case "bug":
             raise KeyError("s3cret of the house")
         case "unwritable":
@@ -121,6 +126,7 @@ def call(
     headers: Mapping[str, str] | None = None,
     body: str | None = None,
     is_base64: bool = False,
+    repeated_headers: Mapping[str, list[str]] | None = None,
 ) -> tuple[int, Mapping[str, str], Any]:
     """Invoke the app as API Gateway's REST proxy integration does."""
     event = {
@@ -128,8 +134,8 @@ def call(
         "path": path,
         "httpMethod": method,
         "headers": {"Authorization": "Bearer good", "Content-Type": "application/json", **(headers or {})},
-        "multiValueHeaders": {},
-        "queryStringParameters": {name: values[-1] for name, values in (query or {}).items()} or None,
+        "multiValueHeaders": repeated_headers,
+        "queryStringParameters": {name: values[-1] for name, values in (query or {}).items() if values} or None,
         "multiValueQueryStringParameters": query,
         "pathParameters": parameters,
         "stageVariables": None,
@@ -174,9 +180,12 @@ def test_a_handler_is_given_what_its_parameters_name():
     assert body == {"sku": "a", "placed_by": "acme/ann/request-1@x~%2B +", "key": "k-1"}
 
 
-def test_a_path_parameter_that_is_not_utf8_is_invalid():
+@pytest.mark.parametrize(
+    "parameters", [{"shop": "%ff"}, {"shop": "\ud800"}, {"shop": "%20\ud800"}, {"shop": None}, {}, None]
+)
+def test_a_path_parameter_that_is_no_text_is_invalid(parameters: Any):
     status, _, problem = call(
-        "POST", "/", template="/v1/shops/{shop}/orders", parameters={"shop": "%ff"}, body='{"sku": "a", "units": 1}'
+        "POST", "/", template="/v1/shops/{shop}/orders", parameters=parameters, body='{"sku": "a", "units": 1}'
     )
 
     assert (status, problem["code"]) == (400, "invalid_path")
@@ -185,7 +194,7 @@ def test_a_path_parameter_that_is_not_utf8_is_invalid():
 def test_query_parameters_take_the_types_and_names_of_the_struct():
     status, _, body = call("GET", "/v1/orders", query={"after": ["3"], "is_open": ["true"], "from": ["null"]})
 
-    assert (status, body) == (200, {"after": 3, "is_open": True, "from": "null"})
+    assert (status, body) == (200, {"after": 3, "is_open": True, "from": "null", "before": None})
 
 
 @pytest.mark.parametrize(
@@ -197,6 +206,20 @@ def test_query_parameters_take_the_types_and_names_of_the_struct():
         ({"after": ["3", "4"]}, "/after"),
         ({"after": ["-1"]}, "/after"),
         ({"after": ["1.5"]}, "/after"),
+        ({"after": ["10.0"]}, "/after"),
+        ({"after": ["1e2"]}, "/after"),
+        ({"after": ["null"]}, "/after"),
+        ({"before": ["null"]}, "/before"),
+        ({"before": ["1e2"]}, "/before"),
+        ({"before": [" 1"]}, "/before"),
+        ({"before": ["-0"]}, "/before"),
+        ({"before": ["٣"]}, "/before"),
+        ({"before": ["9007199254740992"]}, "/before"),
+        ({"after": []}, "/after"),
+        ({"after": None}, "/after"),
+        ({"from": ["\ud800"]}, "/from"),
+        ({"after": ["\ud800"]}, "/after"),
+        ({"\ud800": ["1"]}, "/?"),
         ({"after": [""]}, "/after"),
         ({"after": ["9007199254740992"]}, "/after"),
         ({"after": ["9" * 400]}, "/after"),
@@ -304,6 +327,35 @@ def test_an_idempotency_key_is_visible_ascii(key: str):
     status, _, problem = post_order('{"sku": "a", "units": 1}', headers={"Idempotency-Key": key})
 
     assert (status, problem["code"]) == (400, "invalid_idempotency_key")
+
+
+@pytest.mark.parametrize("value", [None, 5])
+def test_a_header_field_that_is_no_text_is_none(value: Any):
+    headers = {"Idempotency-Key": value, "Traceparent": value}
+
+    assert post_order('{"sku": "a", "units": 1}', headers=headers)[2]["key"] is None
+    assert (
+        post_order('{"sku": "a", "units": 1}', headers={"Content-Type": value})[2]["code"] == "unsupported_media_type"
+    )
+    assert post_order('{"sku": "a", "units": 1}', repeated_headers={"Idempotency-Key": [value]})[0] == 201
+
+
+@pytest.mark.parametrize(
+    ("headers", "repeated", "status"),
+    [
+        ({"Idempotency-Key": "k"}, {"Idempotency-Key": ["k"]}, 202),
+        ({"idempotency-key": "k"}, {"Idempotency-Key": ["k", "k"]}, 202),
+        ({"Idempotency-Key": "l"}, {"Idempotency-Key": ["k", "l"]}, 400),
+        ({}, {"Idempotency-Key": ["k", "l"]}, 400),
+        ({}, {"Idempotency-Key": ["k"], "idempotency-KEY": ["l"]}, 400),
+        ({"Idempotency-Key": "k", "idempotency-key": "l"}, {}, 400),
+    ],
+)
+def test_of_two_idempotency_keys_none_is_chosen(headers: dict[str, str], repeated: dict[str, list[str]], status: int):
+    answered, _, body = call("PUT", "/v1/keyed", headers=headers, repeated_headers=repeated)
+
+    assert answered == status
+    assert (body if status == 202 else body["code"]) == ("k" if status == 202 else "invalid_idempotency_key")
 
 
 def test_an_idempotency_key_may_be_demanded():
@@ -440,6 +492,15 @@ def test_an_answer_that_lambda_could_not_carry_is_refused_by_what_it_weighs_ther
     assert call("GET", "/v1/texts", query={"of": [character], "times": [str(most)]})[0] == 200
     status, _, problem = call("GET", "/v1/texts", query={"of": [character], "times": [str(most + 1)]})
     assert (status, problem["code"]) == (422, "answer_too_large")
+
+
+@pytest.mark.parametrize(("kind", "status", "code"), [("large", 409, "stale"), ("large fault", 400, "odd")])
+def test_a_problem_that_lambda_could_not_carry_goes_without_what_is_large(kind: str, status: int, code: str):
+    answered, _, problem = call("GET", "/v1/failures/{kind}", parameters={"kind": kind})
+
+    assert (answered, problem["code"]) == (status, code)
+    assert set(problem) == {"type", "title", "status", "detail", "code", "retryable", "request_id"}
+    assert len(problem["detail"]) <= 1_000
 
 
 # --- What is told beside the answer

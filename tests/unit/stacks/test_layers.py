@@ -112,7 +112,7 @@ def test_the_dependency_layer_leaves_most_of_lambdas_size_to_the_function(depend
 def test_everything_that_a_function_imports_is_in_the_layers(unpacked: Path):
     done = run_on_lambda(
         unpacked,
-        "import chalice, boto3, msgspec, jwt, jsonpatch, tenacity, holdfast.http\n"
+        "import chalice, boto3, msgspec, jwt, tenacity, holdfast.http\n"
         "from aws_lambda_powertools import Logger, Metrics, Tracer\n"
         "from cryptography.hazmat.primitives.asymmetric import ec\n"
         "ec.generate_private_key(ec.SECP256R1())\n",

@@ -15,14 +15,20 @@ import msgspec
 from holdfast.clock import from_text, to_text
 from holdfast.errors import Invalid
 from holdfast.streams.values import Commit
+from holdfast.strict_json import FORBIDDEN_CHARACTER
 
 EVENT_BYTES_MAX: Final = 256 * 1024
 TEXT_BYTES_MAX: Final = 512
 """`id`, `source`, `type`, `subject` and `actor` become parts of keys."""
 
+INTEGER_MIN, INTEGER_MAX = -(2**31), 2**31 - 1
+"""Integers of attributes are signed and have 32 bits (CloudEvents 1.0, type system); those in data are JSON's."""
+
 BATCH_TYPE: Final = "application/cloudevents-batch+json"
 
 _NAME = re.compile(r"[a-z0-9]{1,20}")
+_FORBIDDEN_CHARACTER = re.compile(f"[\x00-\x1f\x7f-\x9f]|{FORBIDDEN_CHARACTER.pattern}")
+"""CloudEvents 1.0, type system: text has no control characters, no lone surrogates and no noncharacters."""
 _REQUIRED = ("specversion", "id", "source", "type")
 _KEY_PARTS = ("id", "source", "type", "subject", "actor")
 _OURS = frozenset({"streamversion", "recordedat", "commitid", "commithash", "onbehalfof"})
@@ -111,12 +117,16 @@ def _check_attribute(name: str, value: Any, pointer: str) -> None:
     if name in _OURS:
         raise _invalid(f"{name} is added to events that are read; leave it out.", pointer)
     if isinstance(value, str):
+        if _FORBIDDEN_CHARACTER.search(value):
+            raise _invalid(f"{name} holds a control character, a lone surrogate or a noncharacter.", pointer)
         if name in _KEY_PARTS and not 0 < len(value.encode()) <= TEXT_BYTES_MAX:
             raise _invalid(f"{name} is 1 to {TEXT_BYTES_MAX} bytes of text.", pointer)
         return
     is_extension = name not in {*_REQUIRED, *_KEY_PARTS, "time", "datacontenttype", "dataschema"}
     if not (is_extension and isinstance(value, bool | int)):
         raise _invalid(f"{name} is text{', a whole number, or true or false' if is_extension else ''}.", pointer)
+    if not INTEGER_MIN <= value <= INTEGER_MAX:
+        raise _invalid(f"{name} is from {INTEGER_MIN} to {INTEGER_MAX}; write a larger number as text.", pointer)
 
 
 def _check_base64(value: Any, pointer: str) -> None:

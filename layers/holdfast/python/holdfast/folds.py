@@ -4,6 +4,9 @@ Folds: the state of a stream is its events, applied in version order to an empty
 An event counts if its version, its own time and the time it was recorded all lie within what was asked.
 Order is always that of versions. An event that arrived late (an early time at a high version) counts for
 its own time: the sequence is filtered, never cut.
+
+An event never takes a state away: what it must not do (nest the state too deep, copy without end) makes it not
+applicable, and a state that outgrows every answer is given up while it still fits into memory.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +15,18 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from holdfast import json_patch
+from holdfast.errors import Invalid
 from holdfast.streams.values import Commit, category_of
+from holdfast.strict_json import DEPTH_MAX
+
+STATE_BYTES_MAX: Final = 5_000_000
+"""
+A state, as JSON: what can be answered, and what an event may leave behind on the way.
+
+It is weighed when this much may have come to it since the last time, so that weighing costs an event next to nothing.
+Between two weighings it can thus take twice as much.
+"""
 
 
 class FoldEvent(msgspec.Struct, frozen=True):
@@ -41,18 +55,24 @@ class NotApplicable(Exception):
 Apply = Callable[[Any, FoldEvent], Any]
 
 
+def nothing_copied(_event: FoldEvent) -> int:
+    return 0
+
+
 class Reducer(msgspec.Struct, frozen=True):
     """
     How events of one category become state.
 
     *apply* may change and return the state it is given, which belongs to the fold alone; it raises
-    `NotApplicable` before it has changed anything. Raise *version* whenever results change.
+    `NotApplicable` before it has changed anything. Raise *version* whenever results change. If *apply* adds more to
+    the state than the event itself holds, *copied_bytes_max* bounds how much more.
     """
 
     name: str
     version: int
     apply: Apply
     initial: Callable[[], Any] = dict
+    copied_bytes_max: Callable[[FoldEvent], int] = nothing_copied
 
     @property
     def label(self) -> str:
@@ -81,8 +101,14 @@ _DECODER: Final = msgspec.json.Decoder(FoldEvent)
 
 
 def fold(commits: Iterable[Commit[bytes]], reducer: Reducer, within: Within) -> Folded:
-    """Apply the events of *commits*, which come in version order, as far as they count."""
+    """
+    Apply the events of *commits*, which come in version order, as far as they count.
+
+    Raises:
+        Invalid: 422 `state_too_large`.
+    """
     state, newest, applied, unapplied = reducer.initial(), 0, 0, []
+    added_bytes_max = 0
     for commit in commits:
         if within.known_at is not None and commit.recorded_at > within.known_at:
             break  # recorded times rise within a stream
@@ -98,7 +124,29 @@ def fold(commits: Iterable[Commit[bytes]], reducer: Reducer, within: Within) -> 
                 applied += 1
             except NotApplicable:
                 unapplied.append(version)
+                continue
+            added_bytes_max += len(stored) + reducer.copied_bytes_max(event)
+            if added_bytes_max > STATE_BYTES_MAX:
+                encode_state(state)
+                added_bytes_max = 0
     return Folded(state, newest, applied, tuple(unapplied))
+
+
+def encode_state(state: Any) -> bytes:
+    """
+    Write a state as JSON.
+
+    Raises:
+        Invalid: 422 `state_too_large`.
+    """
+    encoded = msgspec.json.encode(state)
+    if len(encoded) > STATE_BYTES_MAX:
+        raise Invalid(
+            "state_too_large",
+            f"This state takes {len(encoded)} bytes; {STATE_BYTES_MAX} can be answered. Read the events and fold them.",
+            status=422,
+        )
+    return encoded
 
 
 def merge(target: Any, patch: Any) -> Any:
@@ -121,29 +169,40 @@ def apply_data(state: Any, event: FoldEvent) -> Any:
     Apply an event's data: a JSON Patch (RFC 6902) if it says it is one, else a merge patch.
 
     Data that is not JSON, and no data, change nothing.
+
+    Raises:
+        NotApplicable: the patch does not fit, passes a bound (see `holdfast.json_patch`), or is nested too deep.
     """
-    media_type = event.media_type
     if not event.has_data:
         return state
-    if media_type == "application/json-patch+json":
+    media_type = event.media_type
+    if media_type == _JSON_PATCH:
         return _patched(state, event.data)
     if media_type == "application/json" or media_type.endswith("+json"):
+        # A merged object stands as deep in the state as in the patch or in the state before: this bounds them all.
+        if json_patch.is_deeper(event.data, DEPTH_MAX):
+            raise NotApplicable(f"The patch is nested over {DEPTH_MAX} deep.")
         return merge(state, event.data)
     return state
 
 
 def _patched(state: Any, operations: Any) -> Any:
-    """Apply a JSON Patch to a copy, so that one that fails half way has changed nothing."""
-    import jsonpatch  # noqa: PLC0415 - few streams hold patches; the others do not pay for it
-
     try:
-        return jsonpatch.JsonPatch(operations).apply(state)
-    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, ValueError, KeyError) as error:
-        # The last three are how the library meets operations that are no operations at all.
+        return json_patch.apply(state, operations)
+    except json_patch.PatchRefused as error:
         raise NotApplicable(str(error)) from error
 
 
-MERGE_PATCH: Final = Reducer("merge-patch", 1, apply_data)
+def _copied_bytes_max(event: FoldEvent) -> int:
+    """Bound what a JSON Patch adds beside the values it holds: nothing, unless it copies."""
+    if event.media_type != _JSON_PATCH or not isinstance(event.data, list):
+        return 0
+    return json_patch.WORK_MAX if any(operation.get("op") == "copy" for operation in event.data) else 0
+
+
+_JSON_PATCH: Final = "application/json-patch+json"
+
+MERGE_PATCH: Final = Reducer("merge-patch", 1, apply_data, copied_bytes_max=_copied_bytes_max)
 
 A = TypeVar("A", bound=Apply)
 

@@ -20,7 +20,7 @@ INTEGER_MAX: Final = 2**53 - 1
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-_FORBIDDEN_CHARACTER = re.compile(
+FORBIDDEN_CHARACTER = re.compile(
     "[\ud800-\udfff\ufdd0-\ufdef" + "".join(chr(p << 16 | 0xFFFE) + chr(p << 16 | 0xFFFF) for p in range(17)) + "]"
 )
 
@@ -107,7 +107,7 @@ def _inspect(value: Any, path: _Path, *, scalars: bool) -> None:
 
 def _check(scalar: object, path: _Path) -> None:
     match scalar:
-        case str() if _FORBIDDEN_CHARACTER.search(scalar):
+        case str() if FORBIDDEN_CHARACTER.search(scalar):
             raise Invalid("not_i_json", "A string holds a lone surrogate or a noncharacter.", pointer=_pointer(path))
         case int() if abs(scalar) > INTEGER_MAX:
             raise Invalid("not_i_json", "An integer is beyond ±(2^53-1).", pointer=_pointer(path))

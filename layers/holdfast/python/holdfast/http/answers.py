@@ -14,6 +14,9 @@ T = TypeVar("T")
 LAMBDA_ANSWER_BYTES_MAX: Final = 6 * 1024 * 1024
 """What a synchronous invocation may answer, wrapping and escaping included (AWS Lambda quotas)."""
 
+PROBLEM_DETAIL_CHARACTERS_MAX: Final = 1_000
+"""Of the sentence, in a problem that must be cut to fit."""
+
 ENVELOPE_BYTES: Final = 64 * 1024
 """Left for status, headers and the wrapping: API Gateway lets headers have 10,240 bytes."""
 
@@ -83,7 +86,12 @@ def _fits(body: bytes) -> bool:
 
 
 def render_problem(error: ServiceError, request_id: str) -> Reply:
-    """Render *error*; its facts become extension members, which can never hide a standard one."""
+    """
+    Render *error*; its facts become extension members, which can never hide a standard one.
+
+    What would not fit into an answer is left out: the facts and the place of the fault, which may quote what the caller
+    sent. A problem without them still says what went wrong; an answer that Lambda refuses says nothing.
+    """
     problem = {
         "type": PROBLEM_TYPE + error.code,
         "title": error.code.replace("_", " ").capitalize(),
@@ -93,9 +101,11 @@ def render_problem(error: ServiceError, request_id: str) -> Reply:
         "retryable": error.retryable,
         "request_id": request_id,
     }
-    if error.pointer is not None:
-        problem["errors"] = [{"pointer": error.pointer, "detail": error.detail}]
-    body = msgspec.json.encode({**problem, **{name: fact for name, fact in error.facts.items() if name not in problem}})
+    faults = {} if error.pointer is None else {"errors": [{"pointer": error.pointer, "detail": error.detail}]}
+    facts = {name: fact for name, fact in error.facts.items() if name not in problem | faults}
+    body = msgspec.json.encode({**problem, **faults, **facts})
+    if not _fits(body):
+        body = msgspec.json.encode({**problem, "detail": error.detail[:PROBLEM_DETAIL_CHARACTERS_MAX]})
     return Reply(error.http_status, body, _problem_headers(error), error.code)
 
 

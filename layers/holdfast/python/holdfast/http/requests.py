@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, NewType
 from urllib.parse import unquote
 
@@ -11,6 +11,7 @@ import msgspec
 
 from holdfast.auth import Principal
 from holdfast.errors import Invalid
+from holdfast.http.faults import is_text
 
 IDEMPOTENCY_KEY_CHARACTERS_MAX: Final = 255
 _IDEMPOTENCY_KEY = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_CHARACTERS_MAX}}}")
@@ -33,10 +34,18 @@ class RawBody(msgspec.Struct, frozen=True):
 
 
 class Headers(Mapping[str, str]):
-    """Header fields, whose names know no case (RFC 9110, section 5.1)."""
+    """
+    Header fields, whose names know no case (RFC 9110, section 5.1).
 
-    def __init__(self, fields: Mapping[str, str]) -> None:
-        self._fields = {name.lower(): value for name, value in fields.items()}
+    A field that came several times with different values has them all, joined by commas (section 5.2). None is chosen:
+    two idempotency keys, or two content types, are not a valid one.
+    """
+
+    def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
+        values: dict[str, list[str]] = {}
+        for name, value in fields:
+            values.setdefault(name.lower(), []).append(value)
+        self._fields = {name: ", ".join(dict.fromkeys(each)) for name, each in values.items()}
 
     def __getitem__(self, name: str) -> str:
         return self._fields[name.lower()]
@@ -68,8 +77,8 @@ class Request(msgspec.Struct, frozen=True):
             method=context.get("httpMethod") or "",
             template=context.get("resourcePath"),
             path_parameters=event.get("pathParameters") or {},
-            query=event.get("multiValueQueryStringParameters") or {},
-            headers=Headers(event.get("headers") or {}),
+            query={name: values or [] for name, values in (event.get("multiValueQueryStringParameters") or {}).items()},
+            headers=Headers(_fields(event)),
             body=event.get("body"),
             is_base64=bool(event.get("isBase64Encoded")),
             request_id=context.get("requestId") or fallback_request_id,
@@ -82,10 +91,13 @@ class Request(msgspec.Struct, frozen=True):
         Raises:
             Invalid: `invalid_path`.
         """
+        written = self.path_parameters.get(name)
         try:
-            return unquote(self.path_parameters[name], errors="strict")
-        except UnicodeDecodeError as error:
-            raise Invalid("invalid_path", f"The path parameter `{name}` is not percent-encoded UTF-8.") from error
+            if is_text(written):
+                return unquote(written, errors="strict")
+        except UnicodeDecodeError:
+            pass  # said below, as of everything that is no text
+        raise Invalid("invalid_path", f"The path parameter `{name}` is not percent-encoded UTF-8.")
 
     def idempotency_key(self) -> IdempotencyKey | None:
         """
@@ -139,3 +151,14 @@ class Request(msgspec.Struct, frozen=True):
             return base64.b64decode(raw, validate=True) if self.is_base64 else raw
         except (UnicodeEncodeError, binascii.Error) as error:
             raise Invalid("not_i_json", "The body did not arrive as UTF-8.") from error
+
+
+def _fields(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each header field as often as it came; a field without text is none."""
+    for name, value in (event.get("headers") or {}).items():
+        if isinstance(value, str):
+            yield name, value
+    for name, values in (event.get("multiValueHeaders") or {}).items():
+        for value in values or []:
+            if isinstance(value, str):
+                yield name, value
