@@ -16,7 +16,8 @@ from moto import mock_aws
 from holdfast import auth, aws
 from holdfast.auth import Principal, RevocationList, Verifier, jwk_of, mint, new_claims, thumbprint
 from holdfast.clock import ManualClock
-from holdfast.errors import Denied, ServiceError, Unavailable
+from holdfast.errors import Denied, ServiceError
+from holdfast.retry import deadline
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 OTHER_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -176,6 +177,11 @@ def test_a_token_signed_by_a_stranger_is_invalid_whatever_key_it_brings(clock: M
         {"tenant": "a#b"},
         {"sub": ""},
         {"sub": ...},
+        {"sub": "é" * 257},
+        {"sub": "a\x00b"},
+        {"sub": "a\n"},
+        {"sub": "a\x7f"},
+        {"sub": "a\x85b"},
         {"scopes": "audit:read"},
         {"scopes": ["everything"]},
         {"scopes": ...},
@@ -188,6 +194,11 @@ def test_a_token_signed_by_a_stranger_is_invalid_whatever_key_it_brings(clock: M
 )
 def test_a_token_with_other_claims_than_ours_is_invalid(clock: ManualClock, changes: dict[str, Any]):
     assert answer_to(signed(claims(clock, **changes)), clock) == ("token_invalid", 401)
+
+
+def test_a_subject_takes_up_to_512_bytes_of_any_text(clock: ManualClock):
+    for subject in ("é" * 256, "Zoë O'Neil <zoe@example.org>", "服务"):
+        assert verifier(clock).authenticate(f"Bearer {token(clock, subject=subject)}").subject == subject
 
 
 def test_a_token_dies_at_its_second(clock: ManualClock):
@@ -232,7 +243,15 @@ def test_a_missing_scope_is_named():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"tenant": "A"}, {"scopes": ["all"]}, {"subject": ""}, {"ttl_seconds": 0}, {"jti": "j" * 129}]
+    "changes",
+    [
+        {"tenant": "A"},
+        {"scopes": ["all"]},
+        {"subject": ""},
+        {"subject": "é" * 257},
+        {"ttl_seconds": 0},
+        {"jti": "j" * 129},
+    ],
 )
 def test_a_claim_that_no_verifier_would_take_is_not_minted(clock: ManualClock, changes: dict[str, Any]):
     with pytest.raises(ValueError, match=r"Expected|lives"):
@@ -280,19 +299,104 @@ def test_keys_are_read_once_and_for_an_unknown_kid_once_a_minute(clock: ManualCl
     assert keys.reads == 2
 
 
-def test_keys_that_cannot_be_read_are_asked_for_again(clock: ManualClock):
-    answers: list[Any] = [Unavailable("token_keys_unknown", "Away."), [JWK]]
+class Away(Keys):
+    """Keys that cannot always be read."""
 
-    def read() -> list[dict[str, str]]:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    is_away = True
 
-    checked = Verifier(read, KnownRevocations(), clock)
+    def __call__(self) -> list[dict[str, str]]:
+        found = super().__call__()
+        if self.is_away:
+            raise ConnectionError("away")
+        return found
 
-    assert refusal(lambda: checked.authenticate(f"Bearer {token(clock)}")) == ("token_keys_unknown", 503)
+
+def test_keys_that_cannot_be_read_are_asked_for_again_but_not_by_every_request(clock: ManualClock):
+    keys = Away(JWK)
+    checked = verifier(clock, keys=keys)
+
+    for _ in range(3):
+        assert refusal(lambda: checked.authenticate(f"Bearer {token(clock)}")) == ("token_keys_unknown", 503)
+    assert keys.reads == 1
+    keys.is_away = False
+    clock.advance(10 * SECOND)
     checked.authenticate(f"Bearer {token(clock)}")
+    assert keys.reads == 2
+
+
+def test_a_key_that_was_taken_out_is_trusted_for_ten_minutes_at_most(clock: ManualClock):
+    keys = Keys(JWK)
+    checked = verifier(clock, keys=keys)
+    checked.authenticate(f"Bearer {token(clock)}")
+    keys.jwks = [jwk_of(public_der(OTHER_KEY))]
+
+    clock.advance(599 * SECOND)
+    checked.authenticate(f"Bearer {token(clock)}")
+    clock.advance(SECOND)
+    assert refusal(lambda: checked.authenticate(f"Bearer {token(clock)}")) == ("token_invalid", 401)
+
+
+def test_known_keys_serve_for_an_hour_while_they_cannot_be_read_and_then_nobody_enters(clock: ManualClock):
+    keys = Away(JWK)
+    keys.is_away = False
+    checked = verifier(clock, keys=keys)
+    checked.authenticate(f"Bearer {token(clock)}")
+    keys.is_away = True
+
+    clock.advance(3_600 * SECOND)
+    checked.authenticate(f"Bearer {token(clock)}")
+    clock.advance(SECOND)
+    assert refusal(lambda: checked.authenticate(f"Bearer {token(clock)}")) == ("token_keys_unknown", 503)
+
+    keys.is_away = False
+    clock.advance(10 * SECOND)
+    checked.authenticate(f"Bearer {token(clock)}")
+
+
+def test_an_unknown_key_that_cannot_be_looked_up_is_not_called_invalid(clock: ManualClock):
+    keys = Away(JWK)
+    keys.is_away = False
+    checked = verifier(clock, keys=keys)
+    checked.authenticate(f"Bearer {token(clock)}")
+    keys.is_away = True
+    clock.advance(61 * SECOND)
+
+    assert refusal(lambda: checked.authenticate(f"Bearer {token(clock, kid='new')}")) == ("token_keys_unknown", 503)
+    checked.authenticate(f"Bearer {token(clock)}")
+
+
+@pytest.mark.parametrize("jump_seconds", [-86_400, 86_400])
+def test_a_clock_that_jumps_does_not_keep_keys_young(clock: ManualClock, jump_seconds: int):
+    keys = Keys(JWK)
+    checked = verifier(clock, keys=keys)
+    checked.authenticate(f"Bearer {token(clock)}")
+    keys.jwks = []
+
+    clock.jump(jump_seconds * SECOND)
+    clock.advance(600 * SECOND)
+
+    assert refusal(lambda: checked.authenticate(f"Bearer {token(clock)}")) == ("token_invalid", 401)
+
+
+@pytest.mark.parametrize(
+    "malformed", [{}, {"kid": "x"}, {**JWK, "kid": ["x"]}, {**JWK, "x": "!!"}, {**JWK, "crv": "P-384"}, "key"]
+)
+def test_a_malformed_key_leaves_the_keys_unknown(clock: ManualClock, malformed: Any):
+    keys = Keys(JWK, malformed)
+
+    assert refusal(lambda: verifier(clock, keys=keys).authenticate(f"Bearer {token(clock)}")) == (
+        "token_keys_unknown",
+        503,
+    )
+
+
+def test_what_kept_the_keys_from_being_read_is_logged(clock: ManualClock, capsys: pytest.CaptureFixture[str]):
+    refusal(lambda: verifier(clock, keys=Away(JWK)).authenticate(f"Bearer {token(clock)}"))
+
+    [line] = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert line["level"] == "WARNING"
+    assert line["message"] == "The keys that sign tokens could not be read."
+    assert "ConnectionError: away" in line["exception"]
 
 
 # --- Revocations
@@ -338,7 +442,7 @@ def test_an_old_list_serves_for_a_minute_and_then_nobody_enters(clock: ManualClo
     assert refusal(lambda: revocations.is_revoked("t")) == ("revocations_unknown", 503)
 
     table.is_away = False
-    clock.advance(1 * SECOND)
+    clock.advance(9 * SECOND)
     assert not revocations.is_revoked("t")
 
 
@@ -357,7 +461,7 @@ def test_not_every_request_waits_for_a_table_that_is_away(clock: ManualClock):
     for _ in range(10):
         refusal(lambda: revocations.is_revoked("t"))
     assert table.reads == 1
-    clock.advance(SECOND)
+    clock.advance(10 * SECOND)
     refusal(lambda: revocations.is_revoked("t"))
     assert table.reads == 2
 
@@ -460,3 +564,47 @@ def test_a_missing_parameter_makes_nobody_valid(clock: ManualClock):
     checked = auth.verifier_from({**SETTINGS, "HOLDFAST_JWKS_PARAMETER": "/none"}, clock)
 
     assert refusal(lambda: checked.authenticate(f"Bearer {token(clock)}")) == ("token_keys_unknown", 503)
+
+
+@pytest.mark.usefixtures("account")
+def test_a_request_makes_one_attempt_at_what_it_must_know():
+    for service in ("ssm", "dynamodb"):
+        assert aws.client(service).meta.config.retries["total_max_attempts"] == 1
+
+
+@pytest.mark.usefixtures("account")
+def test_behind_the_deadline_nothing_is_read(clock: ManualClock):
+    with deadline(0, clock):
+        for read in (
+            lambda: auth.read_keys_parameter(boto3.client("ssm"), "/holdfast/auth/jwks"),
+            lambda: auth.read_revocations_table(boto3.client("dynamodb"), "holdfast-base-revocations"),
+        ):
+            assert refusal(read) == ("out_of_time", 503)
+
+
+class SlowPages:
+    """The paginator of a table whose every page takes six seconds."""
+
+    def __init__(self, clock: ManualClock, pages: int) -> None:
+        self._clock = clock
+        self._pages = pages
+        self.read = 0
+
+    def get_paginator(self, _: str) -> "SlowPages":
+        return self
+
+    def paginate(self, **_: object) -> Iterator[dict[str, Any]]:
+        for left in reversed(range(self._pages)):
+            self.read += 1
+            self._clock.advance(6 * SECOND)
+            yield {"Items": [{"sk": {"S": str(left)}}], **({"LastEvaluatedKey": {}} if left else {})}
+
+
+def test_the_pages_of_the_revocations_keep_to_the_deadline(clock: ManualClock):
+    long, short = SlowPages(clock, 8), SlowPages(clock, 4)
+
+    with deadline(20, clock):
+        assert refusal(lambda: auth.read_revocations_table(long, "t")) == ("out_of_time", 503)  # type: ignore[arg-type]
+    assert long.read == 4
+    with deadline(20, clock):
+        assert len(auth.read_revocations_table(short, "t")) == 4  # type: ignore[arg-type]

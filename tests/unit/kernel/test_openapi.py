@@ -180,6 +180,7 @@ def test_every_declared_code_and_those_of_the_door_are_listed_under_their_status
     assert codes(order, 403) == ["scope_missing"]
     assert (codes(order, 413), codes(order, 415)) == (["body_too_large"], ["unsupported_media_type"])
     assert (codes(order, 422), codes(order, 500)) == (["answer_too_large"], ["internal"])
+    assert codes(order, 503) == ["token_keys_unknown", "revocations_unknown", "out_of_time"]
 
 
 def test_an_open_route_asks_for_no_token(described: dict[str, Any]):

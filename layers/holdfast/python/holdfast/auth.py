@@ -11,13 +11,15 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
+from holdfast import telemetry
 from holdfast.aws import client
 from holdfast.clock import Clock
 from holdfast.errors import Denied, Unavailable
+from holdfast.retry import check_deadline
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -28,6 +30,9 @@ ALGORITHM: Final = "ES256"
 # `\Z`, because Python's `$` lets a newline follow.
 TENANT_PATTERN: Final = r"^[a-z0-9-]{1,40}\Z"
 SCOPE_PATTERN: Final = r"^[a-z]{1,20}:[a-z-]{1,20}\Z"
+SUBJECT_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]+\Z"
+SUBJECT_BYTES_MAX: Final = 512
+"""As many as an event's actor may take: who may write must be writable."""
 
 TOKEN_SECONDS_DEFAULT: Final = 3_600
 TOKEN_CHARACTERS_MAX: Final = 8_192
@@ -35,12 +40,17 @@ SCOPES_MAX: Final = 100
 ISSUED_AHEAD_SECONDS_MAX: Final = 60
 """How far a token's birth may lie in the future: the signer's clock and ours may differ."""
 
+KEYS_REFRESH_SECONDS: Final = 600
+KEYS_AGE_SECONDS_MAX: Final = 3_600
+"""How long keys serve while they cannot be read again. A key that was taken out for a reason is trusted no longer."""
+KEYS_RETRY_SECONDS: Final = 10
 KEYS_REREAD_SECONDS_MIN: Final = 60
 """An unknown key is a reason to read the keys again, but not for each forged token."""
 
 REVOCATIONS_REFRESH_SECONDS: Final = 30
 REVOCATIONS_AGE_SECONDS_MAX: Final = 60
-REVOCATIONS_RETRY_SECONDS: Final = 1
+REVOCATIONS_RETRY_SECONDS: Final = 10
+"""A read may take 6 s to fail, and each request that tries waits for it: one in ten seconds does."""
 REVOCATION_PAGES_MAX: Final = 32
 """A page of the revocations table is 1 MB: some 15,000 revoked tokens."""
 
@@ -71,12 +81,16 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     """The claims of a token; others in it are ignored (RFC 7519, section 4)."""
 
     iss: str
-    sub: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+    sub: Annotated[str, msgspec.Meta(pattern=SUBJECT_PATTERN)]
     tenant: Annotated[str, msgspec.Meta(pattern=TENANT_PATTERN)]
     scopes: Annotated[list[Annotated[str, msgspec.Meta(pattern=SCOPE_PATTERN)]], msgspec.Meta(max_length=SCOPES_MAX)]
     iat: int
     exp: int
     jti: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+    def __post_init__(self) -> None:
+        if len(self.sub.encode()) > SUBJECT_BYTES_MAX:
+            raise ValueError(f"Expected a `sub` of at most {SUBJECT_BYTES_MAX} bytes")
 
 
 def new_claims(
@@ -195,7 +209,7 @@ class Verifier:
 
         Raises:
             Denied: 401 `token_missing`, `token_invalid`, `token_expired` or `token_revoked`.
-            Unavailable: the keys or the revocations cannot be read.
+            Unavailable: `token_keys_unknown`, `revocations_unknown`: they could not be read for too long.
         """
         claims = self._verified(_bearer_token(authorization))
         now = self._clock.now().timestamp()
@@ -227,20 +241,26 @@ class Verifier:
 
 
 class _Keys:
-    """The public keys by their kid; read at first use, and again (seldom) when a kid is unknown."""
+    """
+    The public keys by their kid, as read at most 10 min ago while the parameter answers, and never more than 1 h ago.
+
+    An unknown kid may be a new key: for its sake they are read again after a minute.
+    """
 
     def __init__(self, read: ReadKeys, clock: Clock) -> None:
-        self._read = read
-        self._clock = clock
-        self._keys: dict[object, Any] = {}
-        self._read_at = 0.0
+        self._known = _Remembered(
+            lambda: _public_keys(read()),
+            clock,
+            what="The keys that sign tokens",
+            code="token_keys_unknown",
+            retry_seconds=KEYS_RETRY_SECONDS,
+        )
 
     def find(self, kid: object) -> Any:
-        is_rereadable = self._clock.monotonic() - self._read_at >= KEYS_REREAD_SECONDS_MIN
-        if kid not in self._keys and (is_rereadable or not self._keys):
-            self._read_at = self._clock.monotonic()
-            self._keys = _public_keys(self._read())
-        return self._keys.get(kid)
+        keys = self._known.recall(refresh_seconds=KEYS_REFRESH_SECONDS, age_seconds_max=KEYS_AGE_SECONDS_MAX)
+        if kid not in keys:
+            keys = self._known.recall(refresh_seconds=KEYS_REREAD_SECONDS_MIN, age_seconds_max=KEYS_REREAD_SECONDS_MIN)
+        return keys.get(kid)
 
 
 def _public_keys(jwks: Iterable[Mapping[str, Any]]) -> dict[object, Any]:
@@ -266,44 +286,76 @@ def _refused(code: str, detail: str) -> Denied:
 
 
 class RevocationList:
+    """The revoked tokens, as read at most 30 s ago while the table answers, and never more than 60 s ago."""
+
+    def __init__(self, read: Callable[[], frozenset[str]], clock: Clock) -> None:
+        self._known = _Remembered(
+            read,
+            clock,
+            what="Which tokens are revoked",
+            code="revocations_unknown",
+            retry_seconds=REVOCATIONS_RETRY_SECONDS,
+        )
+
+    def is_revoked(self, jti: str) -> bool:
+        return jti in self._known.recall(
+            refresh_seconds=REVOCATIONS_REFRESH_SECONDS, age_seconds_max=REVOCATIONS_AGE_SECONDS_MAX
+        )
+
+
+# --- What is read from afar
+
+
+T = TypeVar("T")
+
+
+class _Remembered(Generic[T]):
     """
-    The revoked tokens, as read at most 30 s ago while the table answers, and never more than 60 s ago.
+    Something that is read from afar, and kept for as long as the caller says that it may be.
 
     Age is the larger of wall and monotonic time: a frozen sandbox stops the second, a set clock the first.
     """
 
-    def __init__(self, read: Callable[[], frozenset[str]], clock: Clock) -> None:
+    def __init__(self, read: Callable[[], T], clock: Clock, *, what: str, code: str, retry_seconds: int) -> None:
         self._read = read
         self._clock = clock
-        self._revoked: frozenset[str] = frozenset()
+        self._what = what
+        self._code = code
+        self._retry_seconds = retry_seconds
+        self._value: T | None = None
         self._read_at: _Moment | None = None
-        self._tried_at: _Moment | None = None
+        self._failed_at: _Moment | None = None
+        self._failure: Exception | None = None
 
-    def is_revoked(self, jti: str) -> bool:
-        failure = self._refresh() if self._is_due() else None
-        if self._age(self._read_at) > REVOCATIONS_AGE_SECONDS_MAX:
+    def recall(self, *, refresh_seconds: float, age_seconds_max: float) -> T:
+        """
+        Answer what is known, read again if that was *refresh_seconds* ago or more.
+
+        Raises:
+            Unavailable: it could not be read, and what is known is older than *age_seconds_max*.
+        """
+        # While the other side is away, not every request waits for its time-out.
+        may_try = self._age(self._failed_at) >= self._retry_seconds
+        if may_try and self._age(self._read_at) >= refresh_seconds:
+            self._refresh()
+        if self._value is None or self._age(self._read_at) > age_seconds_max:
             raise Unavailable(
-                "revocations_unknown",
-                "Which tokens are revoked could not be read for a minute, so none is accepted. Repeat shortly.",
-                retry_after_seconds=REVOCATIONS_RETRY_SECONDS,
-            ) from failure
-        return jti in self._revoked
+                self._code,
+                f"{self._what} could not be read, so no token is accepted. Nothing happened; repeat shortly.",
+                retry_after_seconds=self._retry_seconds,
+            ) from self._failure
+        return self._value
 
-    def _is_due(self) -> bool:
-        is_old = self._age(self._read_at) >= REVOCATIONS_REFRESH_SECONDS
-        # While the table is away, not every request waits for its time-out.
-        return is_old and self._age(self._tried_at) >= REVOCATIONS_RETRY_SECONDS
-
-    def _refresh(self) -> Exception | None:
-        self._tried_at = begun_at = _Moment.of(self._clock)
+    def _refresh(self) -> None:
+        begun_at = _Moment.of(self._clock)
         try:
-            self._revoked = self._read()
-        except Exception as error:  # noqa: BLE001  whatever it is, the list is not fresh; too old, and it is raised
-            self._tried_at = _Moment.of(self._clock)
-            return error
-        # What was revoked while the table was read may be missing: the list is as old as the question.
-        self._read_at = begun_at
-        return None
+            self._value = self._read()
+        except Exception as error:  # noqa: BLE001 - whatever it is, what is known stays as old as it is
+            self._failure, self._failed_at = error, _Moment.of(self._clock)
+            telemetry.logger().warning(f"{self._what} could not be read.", exc_info=error)
+        else:
+            # What changed while it was read may be missing: it is as old as the question.
+            self._read_at, self._failed_at, self._failure = begun_at, None, None
 
     def _age(self, since: "_Moment | None") -> float:
         return float("inf") if since is None else since.age(self._clock)
@@ -325,40 +377,38 @@ class _Moment(msgspec.Struct, frozen=True):
 
 
 def read_keys_parameter(ssm: "SSMClient", name: str) -> list[dict[str, Any]]:
-    """
-    Read the JWKS that `deploy` wrote to the parameter *name*.
-
-    Raises:
-        Unavailable: `token_keys_unknown`.
-    """
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        value = ssm.get_parameter(Name=name)["Parameter"]["Value"]
-    except (BotoCoreError, ClientError) as error:
-        raise Unavailable("token_keys_unknown", "The keys that sign tokens could not be read. Repeat.") from error
-    keys: list[dict[str, Any]] = msgspec.json.decode(value)["keys"]
+    """Read the JWKS that `deploy` wrote to the parameter *name*, in one call."""
+    check_deadline()
+    keys: list[dict[str, Any]] = msgspec.json.decode(ssm.get_parameter(Name=name)["Parameter"]["Value"])["keys"]
     return keys
 
 
 def read_revocations_table(dynamodb: "DynamoDBClient", table: str) -> frozenset[str]:
-    """Read every revoked token's jti; the table's TTL removes those that have expired anyway."""
+    """Read every revoked token's jti, page by page; the table's TTL removes those that have expired anyway."""
     pages = dynamodb.get_paginator("query").paginate(
         TableName=table,
         KeyConditionExpression="pk = :revoked",
         ExpressionAttributeValues={":revoked": {"S": "R"}},
         ProjectionExpression="sk",
     )
+    check_deadline()
     revoked: set[str] = set()
     for number, page in enumerate(pages, start=1):
         if number > REVOCATION_PAGES_MAX:
             raise RuntimeError(f"{table} holds over {REVOCATION_PAGES_MAX} MB of revoked tokens; is its TTL on?")
         revoked.update(item["sk"]["S"] for item in page["Items"])
+        if "LastEvaluatedKey" in page:
+            check_deadline()
     return frozenset(revoked)
 
 
 def verifier_from(environment: Mapping[str, str], clock: Clock) -> Verifier:
-    """Wire the verifier that a function's settings describe: HOLDFAST_JWKS_PARAMETER, HOLDFAST_REVOCATIONS_TABLE."""
+    """
+    Wire the verifier that a function's settings describe: HOLDFAST_JWKS_PARAMETER, HOLDFAST_REVOCATIONS_TABLE.
+
+    A request makes one attempt at each: what cannot be read now is read by a later one, and until then what is
+    known serves.
+    """
     parameter, table = environment["HOLDFAST_JWKS_PARAMETER"], environment["HOLDFAST_REVOCATIONS_TABLE"]
     return Verifier(
         read_keys=lambda: read_keys_parameter(client("ssm"), parameter),

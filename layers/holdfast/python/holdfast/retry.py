@@ -1,12 +1,18 @@
-"""Repeat what may be repeated: full-jitter exponential backoff within a named budget."""
+"""
+Repeat what may be repeated: full-jitter exponential backoff within a named budget, inside one deadline.
 
-from collections.abc import Callable
+A budget bounds one call; a request makes several. Its deadline is one moment for all of them, by which no further
+attempt may begin: who answers the request sets it once, and whatever is called on its behalf keeps to it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
-import tenacity
-
 from holdfast.clock import Clock
+from holdfast.errors import Unavailable
 
 T = TypeVar("T")
 
@@ -21,6 +27,52 @@ class Budget:
     longest_wait_seconds: float = 1.0
 
 
+@dataclass(frozen=True)
+class _Deadline:
+    moment: float
+    clock: Clock
+    """The clock that *moment* was read from: monotonic times of two clocks have nothing in common."""
+
+
+_deadline: ContextVar[_Deadline | None] = ContextVar("deadline", default=None)
+
+
+@contextmanager
+def deadline(seconds: float, clock: Clock) -> Iterator[None]:
+    """
+    Let no attempt begin later than *seconds* from now, in here and in what is called from here.
+
+    A deadline inside another can only be sooner. It is kept in a context variable, so it does not reach a thread
+    that is started inside unless that thread runs in a copy of the context.
+    """
+    outer = _deadline.set(_Deadline(clock.monotonic() + min(seconds, seconds_left()), clock))
+    try:
+        yield
+    finally:
+        _deadline.reset(outer)
+
+
+def seconds_left() -> float:
+    """Say how long an attempt may still begin; infinity where nobody set a deadline."""
+    running = _deadline.get()
+    return float("inf") if running is None else running.moment - running.clock.monotonic()
+
+
+def check_deadline() -> None:
+    """
+    Stop before a first attempt for which it is too late.
+
+    Raises:
+        Unavailable: `out_of_time`.
+    """
+    if seconds_left() <= 0:
+        raise Unavailable(
+            "out_of_time",
+            "The time for this request was over before it could be carried out. Nothing happened; repeat.",
+            retry_after_seconds=1,
+        )
+
+
 def repeat(
     call: Callable[[], T],
     *,
@@ -33,12 +85,33 @@ def repeat(
 
     Waits are drawn uniformly from zero to a doubling bound ("full jitter"; Brooker, "Exponential
     Backoff And Jitter", AWS Architecture Blog, 2015), so that callers who failed together do not come
-    back together. When the budget is spent, the last exception travels on.
+    back together. When the budget is spent or the deadline near, the last exception travels on.
+
+    Raises:
+        Unavailable: `out_of_time`, and *call* was not made.
     """
+    import tenacity  # noqa: PLC0415 - it imports asyncio; the door sets deadlines without it
+
+    check_deadline()
     started = clock.monotonic()
+    last: Exception | None = None
+
+    def attempt() -> T:
+        nonlocal last
+        # A wait may take longer than it was meant to. The exception before it says more than that time is over.
+        if last is not None and seconds_left() <= 0:
+            raise last
+        try:
+            return call()
+        except on as error:
+            last = error
+            raise
 
     def is_spent(state: tenacity.RetryCallState) -> bool:
-        return state.attempt_number >= budget.attempts_max or clock.monotonic() - started >= budget.seconds_max
+        is_over_budget = (
+            state.attempt_number >= budget.attempts_max or clock.monotonic() - started >= budget.seconds_max
+        )
+        return is_over_budget or state.upcoming_sleep >= seconds_left()
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(on),
@@ -46,4 +119,4 @@ def repeat(
         stop=is_spent,
         sleep=clock.sleep,
         reraise=True,
-    )(call)
+    )(attempt)

@@ -16,11 +16,21 @@ from holdfast.http.answers import Answer, Reply, render, render_problem
 from holdfast.http.openapi import document
 from holdfast.http.requests import Caller, Request
 from holdfast.http.routes import Handler, Options, Route, declare
+from holdfast.retry import deadline
 
 H = TypeVar("H", bound=Handler)
 
 Authenticate = Callable[[str | None], Principal]
 """Turns an Authorization header into who is asking, or raises `Denied`."""
+
+REQUEST_SECONDS_MAX: Final = 20.0
+"""
+How long a request may go on making attempts at what it needs; see `holdfast.retry.deadline`.
+
+The last of them may take 6 s (`holdfast.aws`), and then it is still answered inside Lambda's 28 s.
+"""
+ANSWER_SECONDS: Final = 8.0
+"""What has to be left of Lambda's time for the last attempt and the answer."""
 
 _INTERNAL: Final = "Something went wrong on our side. What you asked for may or may not have happened."
 
@@ -101,7 +111,8 @@ class Api(Chalice):
         try:
             with logger.append_context_keys(request_id=request.request_id, trace_id=trace.trace_id):
                 facts: dict[str, Any] = {"route": f"{request.method} {request.template}"}
-                reply = self._answer(request, facts)
+                with deadline(_seconds_for_attempts(context), self._clock):
+                    reply = self._answer(request, facts)
                 elapsed_ms = round((self._clock.monotonic() - started) * 1_000, 1)
                 # At least one line per invocation: without one, the local engine waits 50 ms for it.
                 logger.info("answered", **facts, status=reply.status, code=reply.code, ms=elapsed_ms)
@@ -159,3 +170,11 @@ class Api(Chalice):
     @functools.cached_property
     def _openapi_json(self) -> msgspec.Raw:
         return msgspec.Raw(msgspec.json.encode(self.openapi()))
+
+
+def _seconds_for_attempts(context: Any) -> float:
+    """Say how long attempts may begin: `REQUEST_SECONDS_MAX`, or less where Lambda gives less time."""
+    if context is None:
+        return REQUEST_SECONDS_MAX
+    remaining_ms: int = context.get_remaining_time_in_millis()
+    return min(REQUEST_SECONDS_MAX, remaining_ms / 1_000 - ANSWER_SECONDS)
