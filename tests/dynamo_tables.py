@@ -12,6 +12,7 @@ from holdfast.aws import client
 from holdfast.clock import Clock
 from holdfast.dynamodb import BotocoreTransport, Database, DynamoEventStores, Tables, Transport
 from holdfast.dynamodb.attributes import from_item, to_item
+from holdfast.dynamodb.transport import Answer, Told
 from holdfast.streams import RawCodec
 
 REGION = "us-east-1"
@@ -37,8 +38,11 @@ class UndatedTransport:
         self._inner = inner
 
     def call(self, operation: str, request: Mapping[str, Any]) -> Any:
-        answer = self._inner.call(operation, request)
-        return type(answer)(answer.body, None)
+        try:
+            return Answer(self._inner.call(operation, request).body, None)
+        except Told as told:
+            told.date = None
+            raise
 
 
 def create_tables(dynamodb: Any, prefix: str) -> Tables:

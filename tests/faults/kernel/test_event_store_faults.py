@@ -263,6 +263,22 @@ def test_a_clock_far_from_the_stores_may_not_append(database, calm, tenant):
     assert calm.last("a").version == 1
 
 
+@pytest.mark.parametrize("earlier", [[], [Unknown("lost")]])
+def test_a_signature_out_of_time_is_told_as_a_clock_fault(database, calm, tenant, earlier):
+    answers = [*earlier, Rejected("InvalidSignatureException", "Signature expired: …")]
+
+    class Untimely:
+        def call(self, operation: str, request: Any) -> Answer:
+            if operation != "PutItem":
+                return database.transport.call(operation, request)
+            raise answers.pop(0)
+
+    with pytest.raises(Uncertain if earlier else Unavailable) as told:
+        append_expected(database.stores(ManualClock(), Untimely()).of(tenant, "ann"), tenant)
+
+    assert told.value.code == ("outcome_unknown" if earlier else "clock_skew")
+
+
 def test_a_clock_within_the_bound_may_append(database, calm, tenant):
     clock = ManualClock()
     dated = DatedTransport(database.transport, clock, ahead=timedelta(seconds=-59))

@@ -117,7 +117,7 @@ PLANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[..., Any], dic
         faults.test_one_fault_at_any_attempt_is_survived,
         {"act": faults.append_expected, "fault": "lost_reply", "at": 1},
     ),
-    (conflict_read_as_refusal, test_transport.test_a_conflict_with_a_neighbour_is_busy_not_refused, {}),
+    (conflict_read_as_refusal, test_transport.test_a_conflict_is_no_throttle_even_beside_one, {}),
     (
         unknown_told_as_unavailable,
         faults.test_an_outcome_that_stays_unknown_is_never_told_as_failed,

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 from holdfast.clock import Clock, from_micros, to_micros
 from holdfast.dynamodb.attributes import from_item, to_item
 from holdfast.dynamodb.transport import AttributeMap, BotocoreTransport, Cancelled, Reason
-from holdfast.dynamodb.writes import Database, companion_action, put_action, put_new, transact_once
+from holdfast.dynamodb.writes import Database, clock_fault, companion_action, put_action, put_new, transact_once
 from holdfast.errors import Unavailable
 from holdfast.retry import Budget, repeat
 from holdfast.streams.companions import Companion, CompanionRefused
@@ -293,10 +293,7 @@ class DynamoEventStore(Generic[E]):
         """Refuse an attempt with a clock that would lift a stream's time for good, or on a boundary grown old."""
         skew = self._database.skew
         if skew is not None and abs(skew) > CLOCK_SKEW_MAX:
-            raise Unavailable(
-                "clock_skew",
-                f"This machine's clock is {skew.total_seconds():+.0f} s off the store's. Nothing happened; set it.",
-            )
+            raise clock_fault(skew)
         for boundary in boundaries:
             check_fresh(boundary, self._database.clock)
 

@@ -17,12 +17,22 @@ definite. If that does not come in time, the outcome stays `Uncertain`; it is ne
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from holdfast.clock import Clock, SystemClock
 from holdfast.dynamodb.attributes import from_item, to_attribute, to_item
-from holdfast.dynamodb.transport import Answer, AttributeMap, Busy, Cancelled, Refused, Transport, Unknown
+from holdfast.dynamodb.transport import (
+    Answer,
+    AttributeMap,
+    Busy,
+    Cancelled,
+    Refused,
+    Told,
+    Transport,
+    Unknown,
+    is_clock_fault,
+)
 from holdfast.errors import ServiceError, Throttled, Unavailable, Uncertain
 from holdfast.ids import derived
 from holdfast.retry import Budget, repeat
@@ -103,10 +113,19 @@ class Database:
         return repeat(attempt, on=(Busy, Unknown), budget=self.budget, clock=self.clock)
 
     def _attempt(self, operation: str, request: Mapping[str, Any]) -> Answer:
-        answer = self.transport.call(operation, request)
-        if answer.date:
-            self.skew = self.clock.now() - answer.date
+        try:
+            answer = self.transport.call(operation, request)
+        except Told as told:
+            self._compare_clocks(told.date)
+            if is_clock_fault(told):
+                raise clock_fault(self.skew) from told
+            raise
+        self._compare_clocks(answer.date)
         return answer
+
+    def _compare_clocks(self, date: datetime | None) -> None:
+        if date:
+            self.skew = self.clock.now() - date
 
 
 def _nothing_happened(error: Busy | Unknown) -> ServiceError:
@@ -117,6 +136,12 @@ def _nothing_happened(error: Busy | Unknown) -> ServiceError:
     return Unavailable(
         "store_unavailable", "The store does not answer. Nothing happened; repeat.", retry_after_seconds=1
     )
+
+
+def clock_fault(skew: timedelta | None) -> Unavailable:
+    """Say that this machine's clock would spoil what it writes."""
+    by = f"{skew.total_seconds():+.0f} s off" if skew is not None else "far from"
+    return Unavailable("clock_skew", f"This machine's clock is {by} the store's. Nothing happened; set it.")
 
 
 def put_new(
