@@ -183,7 +183,7 @@ def test_a_good_answer_brings_its_body_and_its_date():
         says(400, error("TransactionInProgressException")),
         says(400, error("RequestTimeoutException")),
         says(408, b""),
-        says(408, error("RequestTimeout")),
+        says(408, error("SomethingTimeout")),
         says(500, error("InternalServerError")),
         says(500, error("ConditionalCheckFailedException")),
         says(500, b"<html>Oops</html>", Content_Type="text/html"),
