@@ -54,7 +54,7 @@ def killed_after(items: Sequence[Item], count: int) -> Iterator[Item]:
 def ignore(_tally: Tally) -> None: ...
 
 
-@settings(max_examples=examples(60, soak=1_000), deadline=None)
+@settings(max_examples=examples(60, soak=500), deadline=None)
 @given(
     st.lists(st.integers(0, 2), min_size=1, max_size=30),
     st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.lists(faults, max_size=8)), max_size=4),

@@ -138,7 +138,7 @@ def told(error: ServiceError) -> Any:
 
 
 @settings(
-    max_examples=examples(40, soak=1_000),
+    max_examples=examples(40, soak=250),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -29,6 +29,7 @@ from holdfast.streams.rules import (
     find_answers,
     find_stale,
     is_fresh,
+    is_suspected,
     mismatch,
     prepare_all,
     recognise,
@@ -143,12 +144,14 @@ class DynamoEventStore(Generic[E]):
 
         def attempt() -> tuple[Appended, ...]:
             seen = [self._see(wish) for wish in appends]
-            answers = find_answers(seen, contents, commit_id)
             stale = find_stale(appends, seen)
-            if wants_any(appends) and (stale or any(answers)):
-                answers = self._recall(appends, contents, commit_id) or answers
-            if any(answers):
-                return whole(answers)
+            if wants_any(appends) and (stale or is_suspected(seen, commit_id)):
+                recalled = self._recall(appends, contents, commit_id)
+                if recalled:
+                    return recalled
+            answers = whole(find_answers(seen, contents, commit_id))
+            if answers:
+                return answers
             if stale:
                 raise stale
             return self._transact(appends, [each.end for each in seen], contents, commit_id, companions)

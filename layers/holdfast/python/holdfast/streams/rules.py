@@ -96,6 +96,11 @@ def wants_any(appends: Sequence[Append[Any]]) -> bool:
     return any(wish.expected == ANY for wish in appends)
 
 
+def is_suspected(seen: Sequence[Seen], commit_id: str) -> bool:
+    """Tell whether a commit of this author has been seen, whatever it says."""
+    return any(commit.commit_id == commit_id for each in seen for commit in each.suspects)
+
+
 def find_answers(seen: Sequence[Seen], contents: Sequence[Packed], commit_id: str) -> tuple[Appended | None, ...]:
     """Recognise, for each wish, the commit that an earlier call of the same author wrote."""
     return tuple(
