@@ -49,8 +49,10 @@ def test_the_running_sweeper_deletes_by_itself_and_stops_when_told(platform: Pla
     sweeper.start()
     try:
         wait_until(lambda: tables.scan(TableName=table)["Count"] == 0, "the row to be swept")
+        assert sweeper._thread.is_alive()
     finally:
         sweeper.stop()
+    assert not sweeper._thread.is_alive()
 
 
 def test_the_settings_that_cloudformation_forgets_are_set_and_may_be_set_again(platform: Platform):
