@@ -57,7 +57,7 @@ def create_tables(dynamodb: Any, prefix: str) -> Tables:
             ],
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
         )
-    return Tables(names["commits"], names["operations"], {"balances": names["balances"]})
+    return Tables(names["commits"], names["operations"], companions={"balances": names["balances"]})
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """DynamoDB as the kernel uses it: a narrow transport, the three safe writes, and the event store on them."""
 
-from holdfast.dynamodb.event_store import DynamoEventStore, DynamoEventStores, Tables
+from holdfast.dynamodb.event_store import DynamoEventStore, DynamoEventStores
+from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.transport import Answer, BotocoreTransport, Transport
 from holdfast.dynamodb.writes import Database, put_new, transact_once, update_guarded
 

@@ -1,7 +1,7 @@
 """Python values and DynamoDB's attribute values: exact, and only the kinds that rows are made of."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 
 def to_attribute(value: Any) -> dict[str, Any]:
@@ -50,3 +50,12 @@ def to_item(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def from_item(item: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {name: from_attribute(attribute) for name, attribute in item.items()}
+
+
+ORDERED_DIGITS: Final = 16
+"""Enough for every whole number that JSON carries exactly."""
+
+
+def ordered(number: int) -> str:
+    """Write a number from 0 so that text sorts as the numbers do: a part of a sort key."""
+    return f"{number:0{ORDERED_DIGITS}d}"

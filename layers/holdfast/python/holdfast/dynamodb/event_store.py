@@ -8,11 +8,11 @@ streams or bring companions are one transaction.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from holdfast.clock import Clock, from_micros, to_micros
 from holdfast.dynamodb.attributes import from_item, to_item
+from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.transport import AttributeMap, BotocoreTransport, Cancelled, Reason
 from holdfast.dynamodb.writes import Database, clock_fault, companion_action, put_action, put_new, transact_once
 from holdfast.errors import Unavailable
@@ -54,18 +54,6 @@ E = TypeVar("E")
 
 ROUNDS: Final = Budget(attempts_max=8, seconds_max=12.0)
 """How often an `any` append looks for the end of its stream again."""
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The tables behind the roles that streams need, and those that companions name."""
-
-    commits: str
-    operations: str
-    companions: Mapping[str, str]
-
-    def of_role(self, role: str) -> str:
-        return self.companions[role]
 
 
 class DynamoEventStores(Generic[E]):

@@ -1,0 +1,127 @@
+"""Reads that do not lose anything on the way: every page is followed, every key asked for is answered."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from holdfast.dynamodb.attributes import from_item, to_item
+from holdfast.dynamodb.writes import Database
+from holdfast.errors import Throttled
+
+KEYS_MAX: Final = 100
+"""Keys of one BatchGetItem."""
+ROUNDS_MAX: Final = 8
+"""How often one batch is asked for what it left out."""
+FIRST_WAIT_SECONDS: Final = 0.025
+
+Row = dict[str, Any]
+
+
+def get(database: Database, table: str, pk: str, sk: str | int) -> Row | None:
+    """Read one row as it stands now."""
+    answer = database.read(
+        "GetItem", {"TableName": table, "Key": to_item({"pk": pk, "sk": sk}), "ConsistentRead": True}
+    )
+    return from_item(answer["Item"]) if "Item" in answer else None
+
+
+def get_many(database: Database, keys: Sequence[tuple[str, str, str | int]]) -> dict[tuple[str, str, str | int], Row]:
+    """
+    Read rows by (table, pk, sk), as they stand now; those that do not exist are left out.
+
+    One request takes KEYS_MAX keys, of any tables. What an answer leaves out (it ends at 16 MB) is asked for again.
+
+    Raises:
+        Throttled: the store keeps leaving rows out.
+    """
+    found: dict[tuple[str, str, str | int], Row] = {}
+    for start in range(0, len(keys), KEYS_MAX):
+        asked: Mapping[str, Any] = _batch_of(keys[start : start + KEYS_MAX])
+        for attempt in range(ROUNDS_MAX):
+            answer = database.read("BatchGetItem", {"RequestItems": asked})
+            for table, items in answer["Responses"].items():
+                for row in map(from_item, items):
+                    found[table, row["pk"], row["sk"]] = row
+            asked = answer.get("UnprocessedKeys") or {}
+            if not asked:
+                break
+            database.clock.sleep(FIRST_WAIT_SECONDS * 2**attempt)
+        else:
+            raise Throttled("store_throttled", "The store is asked too much at once. Wait, then repeat.")
+    return found
+
+
+def _batch_of(keys: Sequence[tuple[str, str, str | int]]) -> dict[str, Any]:
+    batch: dict[str, Any] = {}
+    for table, pk, sk in keys:
+        asked = batch.setdefault(table, {"Keys": [], "ConsistentRead": True})
+        asked["Keys"].append(to_item({"pk": pk, "sk": sk}))
+    return batch
+
+
+def query(
+    database: Database,
+    table: str,
+    pk: str,
+    *,
+    after: str | int | None = None,
+    first: str | int | None = None,
+    until: str | int | None = None,
+    prefix: str | None = None,
+    newest_first: bool = False,
+    limit: int | None = None,
+) -> Iterator[Row]:
+    """
+    Yield the rows of one partition in the order of their sort key, page by page as they are asked for.
+
+    Beyond *after* (before it, if newest first), or from *first* on, and up to and with *until*; only those that begin
+    with *prefix*. With a *limit*, no more than that many rows are read. DynamoDB takes one condition on a sort key, so
+    where two bounds are given it is told the nearer one and the walk ends at the other.
+    """
+    condition, values = _condition(pk, after=after, first=first, until=until, prefix=prefix, newest_first=newest_first)
+    request: dict[str, Any] = {
+        "TableName": table,
+        "KeyConditionExpression": condition,
+        "ExpressionAttributeValues": to_item(values),
+        "ConsistentRead": True,
+        "ScanIndexForward": not newest_first,
+    }
+    left = limit
+    while left is None or left > 0:
+        if left is not None:
+            request["Limit"] = left
+        answer = database.read("Query", request)
+        for item in answer["Items"]:
+            row = from_item(item)
+            if until is not None and after is not None and not newest_first and row["sk"] > until:
+                return
+            yield row
+        if "LastEvaluatedKey" not in answer:
+            return
+        left = None if left is None else left - len(answer["Items"])
+        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+
+def _condition(
+    pk: str,
+    *,
+    after: str | int | None,
+    first: str | int | None,
+    until: str | int | None,
+    prefix: str | None,
+    newest_first: bool,
+) -> tuple[str, dict[str, Any]]:
+    match (after, first, until, prefix):
+        case (None, None, None, None):
+            return "pk = :pk", {":pk": pk}
+        case (_, None, _, None) if after is not None:
+            return f"pk = :pk AND sk {'<' if newest_first else '>'} :sk", {":pk": pk, ":sk": after}
+        case (None, _, None, None):
+            return "pk = :pk AND sk >= :sk", {":pk": pk, ":sk": first}
+        case (None, None, _, None):
+            return "pk = :pk AND sk <= :sk", {":pk": pk, ":sk": until}
+        case (None, _, _, None):
+            return "pk = :pk AND sk BETWEEN :first AND :until", {":pk": pk, ":first": first, ":until": until}
+        case (None, None, None, _):
+            return "pk = :pk AND begins_with(sk, :sk)", {":pk": pk, ":sk": prefix}
+        case _:
+            raise ValueError("these bounds do not go together")
