@@ -14,7 +14,7 @@ from holdfast.ids import derived, uuid7
 from holdfast.proofs import EMPTY_ROOT, leaf_hash, node_hash, root
 from holdfast.retry import Budget, repeat
 from holdfast.streams import JsonCodec, RawCodec
-from holdfast.streams.packing import fingerprint_of, header_of, pack, unpack
+from holdfast.streams.packing import fingerprint_of, header_of, pack, root_of, unpack
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_fingerprints_know_where_one_part_ends():
 
 def test_a_header_is_sorted_compact_json_without_the_events():
     header = header_of(
-        tenant="t", stream="s", first_version=3, events=[b"{}"], commit_id="c", actor="Zoë",
+        tenant="t", stream="s", first_version=3, count=1, events_root=root_of([b"{}"]), commit_id="c", actor="Zoë",
         recorded_at=from_micros(7), previous_hash=b"\x01",
     )  # fmt: skip
 

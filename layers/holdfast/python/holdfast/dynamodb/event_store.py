@@ -382,6 +382,7 @@ def item_of(sealed: Sealed) -> AttributeMap:
             "tlo": to_micros(sealed.earliest),
             "thi": to_micros(sealed.latest),
             "prev": sealed.previous_hash,
+            "root": sealed.events_root,
             "hash": sealed.hash,
         }
     )

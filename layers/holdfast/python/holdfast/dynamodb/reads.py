@@ -14,6 +14,8 @@ ROUNDS_MAX: Final = 8
 FIRST_WAIT_SECONDS: Final = 0.025
 
 Row = dict[str, Any]
+Place = tuple[str, str, str | int]
+"""A table, a partition key and a sort key."""
 
 
 def get(database: Database, table: str, pk: str, sk: str | int) -> Row | None:
@@ -24,7 +26,7 @@ def get(database: Database, table: str, pk: str, sk: str | int) -> Row | None:
     return from_item(answer["Item"]) if "Item" in answer else None
 
 
-def get_many(database: Database, keys: Sequence[tuple[str, str, str | int]]) -> dict[tuple[str, str, str | int], Row]:
+def get_many(database: Database, keys: Sequence[Place]) -> dict[Place, Row]:
     """
     Read rows by (table, pk, sk), as they stand now; those that do not exist are left out.
 
@@ -33,7 +35,7 @@ def get_many(database: Database, keys: Sequence[tuple[str, str, str | int]]) -> 
     Raises:
         Throttled: the store keeps leaving rows out.
     """
-    found: dict[tuple[str, str, str | int], Row] = {}
+    found: dict[Place, Row] = {}
     for start in range(0, len(keys), KEYS_MAX):
         asked: Mapping[str, Any] = _batch_of(keys[start : start + KEYS_MAX])
         for attempt in range(ROUNDS_MAX):
@@ -50,7 +52,7 @@ def get_many(database: Database, keys: Sequence[tuple[str, str, str | int]]) -> 
     return found
 
 
-def _batch_of(keys: Sequence[tuple[str, str, str | int]]) -> dict[str, Any]:
+def _batch_of(keys: Sequence[Place]) -> dict[str, Any]:
     batch: dict[str, Any] = {}
     for table, pk, sk in keys:
         asked = batch.setdefault(table, {"Keys": [], "ConsistentRead": True})

@@ -85,6 +85,7 @@ class Sealed(msgspec.Struct, frozen=True):
     latest: datetime
     """The bounds of the events' own times."""
     previous_hash: bytes
+    events_root: bytes
     hash: bytes
 
     @property
@@ -131,11 +132,13 @@ def seal(boundary: Boundary, content: Packed, *, commit_id: str, actor: str, now
     recorded_at = now if boundary.recorded_at is None else max(now, boundary.recorded_at + MICROSECOND)
     first_version = boundary.version + 1
     times = [time or recorded_at for time in content.times]
+    events_root = root_of(content.events)
     header = header_of(
         tenant=boundary.tenant,
         stream=boundary.stream,
         first_version=first_version,
-        events=content.events,
+        count=len(content.events),
+        events_root=events_root,
         commit_id=commit_id,
         actor=actor,
         recorded_at=recorded_at,
@@ -154,6 +157,7 @@ def seal(boundary: Boundary, content: Packed, *, commit_id: str, actor: str, now
         earliest=min(times),
         latest=max(times),
         previous_hash=boundary.hash,
+        events_root=events_root,
         hash=sha256(header).digest(),
     )
 
@@ -163,7 +167,8 @@ def header_of(
     tenant: str,
     stream: str,
     first_version: int,
-    events: Sequence[bytes],
+    count: int,
+    events_root: bytes,
     commit_id: str,
     actor: str,
     recorded_at: datetime,
@@ -172,16 +177,16 @@ def header_of(
     """
     Write what a commit is, without its events, as compact JSON of strings and integers with sorted keys.
 
-    Its SHA-256 is the commit's hash. The events enter by the root of their tree, so that one event can be
-    shown without its neighbours.
+    Its SHA-256 is the commit's hash. The events enter by the root of their tree (`root_of`), so that one event can be
+    shown without its neighbours, and a header made without any of them.
     """
     return msgspec.json.encode(
         {
             "actor": actor,
             "commit_id": commit_id,
-            "events_root": root(leaf_hash(event) for event in events).hex(),
+            "events_root": events_root.hex(),
             "first": first_version,
-            "n": len(events),
+            "n": count,
             "prev": previous_hash.hex(),
             "rt": to_micros(recorded_at),
             "stream": stream,
@@ -190,6 +195,11 @@ def header_of(
         },
         order="sorted",
     )
+
+
+def root_of(events: Iterable[bytes]) -> bytes:
+    """Hash events into the root of their own tree (RFC 6962, section 2.1)."""
+    return root(leaf_hash(event) for event in events)
 
 
 def pack(events: Iterable[bytes]) -> bytes:
