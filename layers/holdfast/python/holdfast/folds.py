@@ -100,14 +100,18 @@ class Folded(msgspec.Struct, frozen=True):
 _DECODER: Final = msgspec.json.Decoder(FoldEvent)
 
 
-def fold(commits: Iterable[Commit[bytes]], reducer: Reducer, within: Within) -> Folded:
+def fold(commits: Iterable[Commit[bytes]], reducer: Reducer, within: Within, *, start: Folded | None = None) -> Folded:
     """
     Apply the events of *commits*, which come in version order, as far as they count.
+
+    With *start*, an earlier fold that every event up to *commits* counted in, its state goes on from there, and
+    belongs to this fold from now on.
 
     Raises:
         Invalid: 422 `state_too_large`.
     """
-    state, newest, applied, unapplied = reducer.initial(), 0, 0, []
+    begun = start or Folded(reducer.initial(), 0, 0, ())
+    state, newest, applied, unapplied = begun.state, begun.version, begun.events_applied, list(begun.unapplied)
     added_bytes_max = 0
     for commit in commits:
         if within.known_at is not None and commit.recorded_at > within.known_at:
