@@ -252,6 +252,18 @@ def update_action(table: str, update: Update) -> dict[str, Any]:
     }
 
 
+def delete_action(table: str, key: Row, when: Sequence[Condition]) -> dict[str, Any]:
+    """Delete the row at *key* if every condition in *when* holds on it."""
+    expression = _Expression()
+    return {
+        "TableName": table,
+        "Key": to_item(key),
+        "ConditionExpression": expression.conditions(when),
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        **expression.placeholders(),
+    }
+
+
 def companion_action(companion: Companion, table: str) -> dict[str, Any]:
     """Write a companion as one action of a transaction."""
     match companion:
