@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import msgspec
 
+from holdfast_client.audit_queries import AsyncQueries, Queries, QueryCalls
 from holdfast_client.conversation import Answer, Call, Request
 from holdfast_client.events import Event, RecordedEvent, cloudevent_of, json_bytes, stream_path, time_text
 from holdfast_client.transport import AsyncTransport, Transport
@@ -61,12 +62,8 @@ class _RawPage(msgspec.Struct, frozen=True):
     next_after: int | None = None
 
 
-class AuditCalls:
+class AuditCalls(QueryCalls):
     """What the audit trail can be asked, as calls that are yet to be made; shared by both clients."""
-
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        self._url = url.rstrip("/")
-        self._headers = headers
 
     def append(
         self,
@@ -142,11 +139,11 @@ class _Paging:
         return events
 
 
-class Audit:
+class Audit(Queries):
     """The audit trail; `AsyncAudit` is the same, awaited."""
 
     def __init__(self, calls: AuditCalls, transport: Transport) -> None:
-        self._calls = calls
+        self._calls = self._queries = calls
         self._transport = transport
 
     def append(
@@ -193,11 +190,11 @@ class Audit:
         return self._transport.run(self._calls.state(stream, at, version, known_at))
 
 
-class AsyncAudit:
+class AsyncAudit(AsyncQueries):
     """The audit trail; every promise is that of `Audit`."""
 
     def __init__(self, calls: AuditCalls, transport: AsyncTransport) -> None:
-        self._calls = calls
+        self._calls = self._queries = calls
         self._transport = transport
 
     async def append(
