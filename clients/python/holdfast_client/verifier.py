@@ -239,8 +239,8 @@ class _Checks:
     def proven(self) -> Proven:
         if not self._is_over:
             _stop("The export is cut short: its last line is missing.")
-        if self._newest is None or (self._state and self._newest.seq < self._state.seq):
-            _stop("The export holds no anchor, or none as new as what was seen before.")
+        if not self._newest or not self._newest.heads or (self._state and self._newest.seq < self._state.seq):
+            _stop("The export holds no anchor of this log, or none as new as what was seen before.")
         trees = self._trees.values()
         for tree in trees:
             if tree.leaves != tree.extent.size:

@@ -1,0 +1,149 @@
+"""The key that signs: ECDSA on P-256 with SHA-256, in KMS, or in this process's memory."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+from holdfast.auth import jwk_of
+from holdfast.aws import Garbled, client
+from holdfast.clock import Clock
+from holdfast.errors import Unavailable
+from holdfast.retry import Budget, repeat
+
+CALLS: Final = Budget(attempts_max=6, seconds_max=15.0)
+"""How often and how long one call to KMS is repeated."""
+MESSAGE_BYTES_MAX: Final = 4_096
+"""What KMS signs as it is; a statement has a few hundred bytes."""
+
+_PASSING: Final = frozenset(
+    {"DependencyTimeoutException", "KeyUnavailableException", "ThrottlingException", "RequestTimeout"}
+)
+
+
+class Signer(Protocol):
+    """One key pair."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The public key, as DER (SubjectPublicKeyInfo)."""
+
+    def sign(self, message: bytes) -> bytes:
+        """
+        Sign *message*; the signature is DER. Repeating is safe: each signature is good, and no two are alike.
+
+        Raises:
+            Unavailable: the key could not be asked.
+        """
+
+
+def key_id_of(signer: Signer) -> str:
+    """Name a key by its RFC 7638 thumbprint: the same name wherever the key lies."""
+    return jwk_of(signer.public_key)["kid"]
+
+
+def public_keys(signers: Iterable[Signer]) -> dict[str, list[dict[str, str]]]:
+    """Publish keys as a JWK set (RFC 7517). For information: a verifier pins its key."""
+    return {"keys": [jwk_of(signer.public_key) for signer in signers]}
+
+
+def is_signed(public_key: bytes, signature: bytes, message: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - costs more than the rest of a cold start
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_der_public_key  # noqa: PLC0415
+
+    key = load_der_public_key(public_key)
+    if not isinstance(key, EllipticCurvePublicKey):
+        return False
+    try:
+        key.verify(signature, message, ECDSA(SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _new_key() -> Any:
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key  # noqa: PLC0415
+
+    return generate_private_key(SECP256R1())
+
+
+@dataclass(frozen=True)
+class MemorySigner:
+    """A key in this process's memory, gone with it."""
+
+    _key: Any = field(default_factory=_new_key)
+
+    @cached_property
+    def public_key(self) -> bytes:
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+
+        der: bytes = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return der
+
+    def sign(self, message: bytes) -> bytes:
+        from cryptography.hazmat.primitives.asymmetric.ec import ECDSA  # noqa: PLC0415
+        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+
+        signature: bytes = self._key.sign(message, ECDSA(SHA256()))
+        return signature
+
+
+class _Passing(Exception):
+    """This attempt brought nothing; another may."""
+
+
+@dataclass(frozen=True)
+class KmsSigner:
+    """A key of KMS (`ECC_NIST_P256`, for signing), by its id, ARN or alias."""
+
+    key: str
+    clock: Clock
+    budget: Budget = CALLS
+    region: str | None = None
+    endpoint_url: str | None = None
+
+    @cached_property
+    def public_key(self) -> bytes:
+        der: bytes = self._ask("get_public_key", {"KeyId": self.key})["PublicKey"]
+        return der
+
+    def sign(self, message: bytes) -> bytes:
+        if len(message) > MESSAGE_BYTES_MAX:
+            raise ValueError(f"KMS signs at most {MESSAGE_BYTES_MAX} bytes as they are.")
+        request = {
+            "KeyId": self.key,
+            "Message": message,
+            "MessageType": "RAW",
+            "SigningAlgorithm": "ECDSA_SHA_256",
+        }
+        signature: bytes = self._ask("sign", request)["Signature"]
+        return signature
+
+    def _ask(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return repeat(lambda: self._attempt(operation, request), on=_Passing, budget=self.budget, clock=self.clock)
+        except _Passing as error:
+            raise Unavailable(
+                "signer_unavailable",
+                f"KMS does not answer: {error}. Nothing was signed; repeat.",
+                retry_after_seconds=1,
+            ) from error
+
+    def _attempt(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        from botocore import exceptions as failures  # noqa: PLC0415 - see holdfast.aws
+
+        kms = client("kms", region=self.region, endpoint_url=self.endpoint_url)
+        try:
+            answer: dict[str, Any] = getattr(kms, operation)(**request)
+        except failures.ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            code = error.response.get("Error", {}).get("Code", "")
+            if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS or code in _PASSING:
+                raise _Passing(f"HTTP {status} {code}") from error
+            raise  # our rights, our key: nothing that passes by itself
+        except (failures.HTTPClientError, failures.ConnectionError, Garbled) as error:
+            raise _Passing(type(error).__name__) from error
+        return answer
