@@ -217,7 +217,7 @@ class Queries:
         """
         Find events by `actor`, `type`, `subject`, `stream`, `from_`, `to` and `known_at`.
 
-        `order="desc"` begins with the newest, `include="data"` brings whole events. Pages are read as they are asked for.
+        `order="desc"` begins with the newest, `include="data"` brings whole events. Pages are read when asked for.
 
         Raises:
             Invalid: `unbounded_search`; name a facet, or where to begin.
