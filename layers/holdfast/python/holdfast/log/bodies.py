@@ -1,0 +1,104 @@
+"""The commits behind log entries, with their events."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import msgspec
+
+from holdfast.dynamodb.reads import Place, get_many
+from holdfast.dynamodb.tables import Tables
+from holdfast.dynamodb.writes import Database
+from holdfast.log.values import Entry
+
+COMMITS_MAX: Final = 40
+"""Commits fetched at a time: at their largest (380 KB each) they fit the 16 MB of one answer."""
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A commit as it lies in its table or in the archive: its events still packed."""
+
+    stream: str
+    first_version: int
+    packed: bytes
+    actor: str
+    commit_id: str
+    recorded_at: int
+    previous_hash: bytes
+    events_root: bytes
+    hash: bytes
+
+
+class Archived(Protocol):
+    """Where commits are that have left the table."""
+
+    def commits(self, tenant: str, entries: Sequence[Entry]) -> Iterable[Stored]:
+        """Fetch what the archive holds of *entries*, in any order."""
+
+
+class NothingArchived:
+    """The archive of a service that has none."""
+
+    def commits(self, tenant: str, entries: Sequence[Entry]) -> Iterable[Stored]:  # noqa: ARG002 - there is nothing
+        return ()
+
+
+class Lost(Exception):
+    """The log names a commit that neither the table nor the archive has."""
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """Fetch commits, wherever they lie."""
+
+    database: Database
+    tables: Tables
+    archive: Archived = NothingArchived()  # noqa: RUF009 - it has no state
+
+    def of(self, tenant: str, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Stored]]:
+        """
+        Yield each entry with its commit, in order, fetched COMMITS_MAX at a time.
+
+        Raises:
+            Lost: a commit is nowhere.
+        """
+        batch: list[Entry] = []
+        for entry in entries:
+            batch.append(entry)
+            if len(batch) == COMMITS_MAX:
+                yield from self._fetched(tenant, batch)
+                batch = []
+        yield from self._fetched(tenant, batch)
+
+    def _fetched(self, tenant: str, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Stored]]:
+        keys: dict[tuple[str, int], Place] = {
+            _key(entry): (self.tables.commits, f"S#{tenant}#{entry.reference.stream}", entry.reference.first_version)
+            for entry in entries
+        }
+        rows = get_many(self.database, list(keys.values()))
+        found = {
+            key: Stored(
+                stream=key[0],
+                first_version=key[1],
+                packed=row["ev"],
+                actor=row["actor"],
+                commit_id=row["commit_id"],
+                recorded_at=row["rt"],
+                previous_hash=row["prev"],
+                events_root=row["root"],
+                hash=row["hash"],
+            )
+            for key, place in keys.items()
+            if (row := rows.get(place))
+        }
+        missing = [entry for entry in entries if _key(entry) not in found]
+        if missing:
+            found |= {(each.stream, each.first_version): each for each in self.archive.commits(tenant, missing)}
+        for entry in entries:
+            if _key(entry) not in found:
+                raise Lost(f"{tenant}: commit {entry.reference.first_version} of {entry.reference.stream!r}")
+            yield entry, found[_key(entry)]
+
+
+def _key(entry: Entry) -> tuple[str, int]:
+    return entry.reference.stream, entry.reference.first_version

@@ -1,0 +1,94 @@
+"""
+Repair: finds what no hint told of.
+
+A hint can be lost, and the hint of a stream's last commit has no successor that would betray it. So the table of
+commits is walked in slices, one after the other, for ever: what a slice shows of a stream is a hint like any other. A
+pass over the table takes as long as its size needs at a fixed pace; where it stands is kept, so any call goes on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.clock import from_micros, to_micros
+from holdfast.dynamodb.attributes import from_item, to_item
+from holdfast.dynamodb.batches import put_many
+from holdfast.dynamodb.reads import Row, get
+from holdfast.dynamodb.tables import Tables
+from holdfast.dynamodb.writes import Database
+from holdfast.log.indexer import Hint, Indexer
+from holdfast.log.values import SOLE
+
+CURSOR_KEY: Final = "RP#cursor"
+PAGES_MAX: Final = 20
+"""Of 1 MB, in one call: at a call a minute about 40 read units a second, and a terabyte in a month."""
+COMMIT_PREFIX: Final = "S#"
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """What one call has walked over."""
+
+    commits: int
+    indexed: int
+    """Commits that had been missed."""
+    is_last: bool
+    """The slice ended where the table does; the next begins anew."""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Walk over the commits of one service."""
+
+    database: Database
+    tables: Tables
+    indexer: Indexer
+
+    def walk(self, pages_max: int = PAGES_MAX) -> Slice:
+        """
+        Walk on for *pages_max* pages, and index what the log does not hold.
+
+        May be repeated; two walks beside each other do the same work twice.
+        """
+        cursor = get(self.database, self.tables.log, CURSOR_KEY, SOLE) or {}
+        start, commits, indexed, is_last = cursor.get("start"), 0, 0, False
+        for _ in range(pages_max):
+            answer = self.database.read("Scan", self._request(start))
+            rows = [from_item(item) for item in answer["Items"]]
+            commits += len(rows)
+            indexed += self.indexer.index(_hints(rows))
+            start = from_item(answer["LastEvaluatedKey"]) if "LastEvaluatedKey" in answer else None
+            is_last = start is None
+            self._keep(start, cursor.get("passed"), is_last=is_last)
+            if is_last:
+                break
+        return Slice(commits, indexed, is_last)
+
+    def _request(self, start: Row | None) -> Mapping[str, Any]:
+        request: dict[str, Any] = {
+            "TableName": self.tables.commits,
+            "ProjectionExpression": "pk, sk",
+            "ConsistentRead": True,
+        }
+        return request | {"ExclusiveStartKey": to_item(start)} if start else request
+
+    def _keep(self, start: Row | None, passed: int | None, *, is_last: bool) -> None:
+        # Where a walk stands is nobody's truth: losing it, or putting it back, only walks over something again.
+        now = to_micros(self.database.clock.now())
+        row: Row = {"pk": CURSOR_KEY, "sk": SOLE, "start": start, "passed": now if is_last else passed}
+        put_many(self.database, self.tables.log, [row])
+
+    def passed_at(self) -> Any:
+        """Say when a walk last came to the end of the table; None if none has."""
+        cursor = get(self.database, self.tables.log, CURSOR_KEY, SOLE) or {}
+        return from_micros(cursor["passed"]) if cursor.get("passed") else None
+
+
+def _hints(rows: list[Row]) -> list[Hint]:
+    newest: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row["pk"].startswith(COMMIT_PREFIX):
+            _, tenant, stream = row["pk"].split("#", 2)
+            newest[tenant, stream] = max(row["sk"], newest.get((tenant, stream), 0))
+    return [Hint(tenant, stream, first_version) for (tenant, stream), first_version in newest.items()]

@@ -1,0 +1,186 @@
+"""
+The next step of a generation: which events it takes, what its rows and its checkpoint are afterwards. Pure.
+
+An event whose view raises is parked with its stream, and the rest of the batch goes on without them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from holdfast.projections.views import Attributes, Checkpoint, Counting, Key, Listing, Recorded, Tally
+
+EVENTS_MAX: Final = 250
+"""Events between two checkpoints."""
+ROWS_MAX: Final = 85
+"""Rows that a counting view changes in one transaction, beside the checkpoint and what is parked."""
+PARKED_MAX: Final = 10
+"""Streams parked by one batch: rows of the same transaction."""
+REASON_CHARACTERS_MAX: Final = 500
+"""Kept of what went wrong with a parked event."""
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """A stream that stands still in a view: the first event that it could not take, and why."""
+
+    partition: int
+    stream: str
+    version: int
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Events in order of position, of which those count that had been recorded by *known_at*."""
+
+    events: Iterable[Recorded]
+    known_at: datetime | None = None
+
+    def counts(self, event: Recorded) -> bool:
+        return self.known_at is None or event.recorded_at <= self.known_at
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What a generation holds after its next step."""
+
+    checkpoint: Checkpoint
+    rows: Mapping[Key, Attributes]
+    events: tuple[Recorded, ...]
+    """Those that were taken, in order."""
+    parked: tuple[Parked, ...]
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """Events whose rows fit into one transaction, with the rows that each changes."""
+
+    events: tuple[tuple[Recorded, tuple[Key, ...]], ...]
+    passed: tuple[Recorded, ...]
+    """All events up to the last chosen one, those that do not count and those of parked streams among them."""
+    parked: tuple[Parked, ...]
+
+    @property
+    def keys(self) -> set[Key]:
+        return {key for _, keys in self.events for key in keys}
+
+
+class _Walk:
+    """Events one after the other, around the streams that stand still."""
+
+    def __init__(self, selection: Selection, standing_still: frozenset[str]) -> None:
+        self._selection = selection
+        self._standing_still = set(standing_still)
+        self.passed: list[Recorded] = []
+        self.parked: list[Parked] = []
+
+    def __iter__(self) -> Iterator[Recorded]:
+        for event in self._selection.events:
+            if len(self.passed) == EVENTS_MAX or len(self.parked) == PARKED_MAX:
+                return
+            self.passed.append(event)
+            if self._selection.counts(event) and event.stream not in self._standing_still:
+                yield event
+
+    def park(self, event: Recorded, error: Exception) -> None:
+        self._standing_still.add(event.stream)
+        self.parked.append(parked_by(event, error))
+
+    def put_back(self) -> None:
+        """Leave the last event for the next batch."""
+        self.passed.pop()
+
+
+def parked_by(event: Recorded, error: Exception) -> Parked:
+    reason = f"{type(error).__name__}: {error}"[:REASON_CHARACTERS_MAX]
+    return Parked(event.partition, event.stream, event.version, event.position, reason)
+
+
+def listing(view: Listing, before: Checkpoint, selection: Selection, standing_still: frozenset[str]) -> Batch:
+    """Make the rows of the next events of a listing view."""
+    walk = _Walk(selection, standing_still)
+    rows: dict[Key, Attributes] = {}
+    tally, taken = before.tally, list[Recorded]()
+    for event in walk:
+        try:
+            made = dict(view.rows(event))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this event's, and the others go on
+            walk.park(event, error)
+            continue
+        for key, attributes in made.items():
+            tally = tally.plus(key, attributes)
+        rows |= made
+        taken.append(event)
+    return Batch(_reached(before, walk.passed, taken, tally, walk.parked), rows, tuple(taken), tuple(walk.parked))
+
+
+def chosen(view: Counting, selection: Selection, standing_still: frozenset[str]) -> Chosen:
+    """Choose the next events of a counting view, as many as one transaction takes."""
+    walk = _Walk(selection, standing_still)
+    events: list[tuple[Recorded, tuple[Key, ...]]] = []
+    keys: set[Key] = set()
+    for event in walk:
+        try:
+            named = tuple(dict.fromkeys(view.keys(event)))
+            if len(named) > ROWS_MAX:
+                raise ValueError(f"An event may change {ROWS_MAX} rows, and this one changes {len(named)}.")  # noqa: TRY301
+        except Exception as error:  # noqa: BLE001 - as above
+            walk.park(event, error)
+            continue
+        if len(keys | set(named)) > ROWS_MAX:
+            walk.put_back()
+            break
+        keys |= set(named)
+        events.append((event, named))
+    return Chosen(tuple(events), tuple(walk.passed), tuple(walk.parked))
+
+
+def counting(view: Counting, before: Checkpoint, selected: Chosen, standing: Mapping[Key, Attributes]) -> Batch:
+    """Change the rows of a counting view by the events chosen; *standing* is what its rows hold now."""
+    rows: dict[Key, Attributes] = {}
+    parked, still, taken = list(selected.parked), set[str](), list[Recorded]()
+    passed = selected.passed
+    for event, keys in selected.events:
+        if event.stream in still:
+            continue
+        try:
+            changed = {key: view.change(key, rows.get(key, standing.get(key)), event) for key in keys}
+        except Exception as error:  # noqa: BLE001 - as above
+            if len(parked) >= PARKED_MAX:  # this one and what follows are for the next batch
+                passed = tuple(each for each in passed if each.position < event.position)
+                parked = [each for each in parked if each.position < event.position]
+                break
+            still.add(event.stream)
+            parked.append(parked_by(event, error))
+            continue
+        rows |= changed
+        taken.append(event)
+    tally = before.tally
+    for key, attributes in rows.items():
+        tally = (tally.minus(key, standing[key]) if key in standing else tally).plus(key, attributes)
+    return Batch(_reached(before, passed, taken, tally, parked), rows, tuple(taken), tuple(parked))
+
+
+def _reached(
+    before: Checkpoint, passed: Sequence[Recorded], taken: Sequence[Recorded], tally: Tally, parked: Sequence[Parked]
+) -> Checkpoint:
+    times = [_TIMED.decode(event.stored).time or event.recorded_at for event in taken]
+    if before.earliest and before.latest:
+        times += [before.earliest, before.latest]
+    return Checkpoint(
+        position=passed[-1].position,
+        tally=tally,
+        recorded_at=max(before.recorded_at, *(event.recorded_at for event in passed)),
+        earliest=min(times, default=None),
+        latest=max(times, default=None),
+        parked=before.parked + len(parked),
+    )
+
+
+class _Timed(msgspec.Struct):
+    time: datetime | None = None
+
+
+_TIMED: Final = msgspec.json.Decoder(_Timed)

@@ -1,0 +1,207 @@
+"""
+The projector: moves generations of views along the log, each event into each of them exactly once.
+
+What it is told is again only a hint; where it stands is the checkpoint's to say. A counting view's rows and its
+checkpoint change in one transaction. A listing view's rows are put first, and repeated if the checkpoint was not
+reached. An event that a view cannot take is parked: its stream stands still in that view, in order and for as long as
+it takes, while all other streams go on.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from holdfast.clock import from_micros
+from holdfast.dynamodb.attributes import to_item
+from holdfast.dynamodb.batches import put_many
+from holdfast.dynamodb.reads import Place, Row, get, get_many, query
+from holdfast.dynamodb.tables import Tables
+from holdfast.dynamodb.transport import Cancelled
+from holdfast.dynamodb.writes import Database, put_action, transact_once, update_action
+from holdfast.errors import Unavailable
+from holdfast.log.bodies import Bodies
+from holdfast.log.reader import LogReader
+from holdfast.log.values import Entry
+from holdfast.projections import batches
+from holdfast.projections.batches import Batch, Selection
+from holdfast.projections.rows import (
+    Generation,
+    attributes_of,
+    checkpoint_key,
+    checkpoint_of,
+    checkpoint_row,
+    parked_key,
+    parked_row,
+    pointer_key,
+    pointer_of,
+    row_key,
+)
+from holdfast.projections.views import Attributes, Checkpoint, Counting, Effect, Key, Listing, Recorded, View
+from holdfast.retry import seconds_left
+from holdfast.streams.companions import Is, Update
+from holdfast.streams.packing import unpack
+
+ROUNDS_MAX: Final = 10_000
+"""Batches in one call."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a generation stands before its next batch."""
+
+    generation: Generation
+    partition: int
+    before: Checkpoint
+
+
+@dataclass(frozen=True)
+class Projector:
+    """Move views along one service's log."""
+
+    database: Database
+    tables: Tables
+    bodies: Bodies
+    views: Sequence[View]
+    effects: Mapping[str, Effect]
+    """By view."""
+
+    def project(self, tenant: str, partition: int) -> None:
+        """
+        Bring the live generation of every view up to the partition's head.
+
+        May be repeated, and run beside itself.
+
+        Raises:
+            Unavailable: `unfinished`, there was more to do than there was time for; repeat.
+        """
+        for view in self.views:
+            pointer = pointer_of(get(self.database, self.tables.views, *pointer_key(view.name, tenant)))
+            generation = Generation(view.name, pointer.live, tenant)
+            effects_from = pointer.effects_from[partition] if pointer.effects_from else 0
+            self.advance(view, generation, partition, effects_from=effects_from)
+
+    def advance(
+        self,
+        view: View,
+        generation: Generation,
+        partition: int,
+        *,
+        until: int | None = None,
+        known_at: datetime | None = None,
+        effects_from: int | None = None,
+    ) -> Checkpoint:
+        """
+        Bring one generation up to position *until*, or to the head; return where it stands then.
+
+        With *known_at* it takes only events that had been recorded by then. Effects happen for events beyond
+        *effects_from*; for none if that is None.
+
+        Raises:
+            Unavailable: `unfinished`.
+        """
+        target = LogReader(self.database, self.tables, generation.tenant).head(partition).position
+        target = target if until is None else min(until, target)
+        for _ in range(ROUNDS_MAX):
+            before = self.checkpoint(generation, partition)
+            if before.position >= target:
+                return before
+            if seconds_left() <= 0:
+                break
+            step = Step(generation, partition, before)
+            events = self.events(step, before.position, target)
+            batch = self._built(view, step, Selection(events, known_at))
+            self._write(view, step, batch, effects_from)
+        raise Unavailable("unfinished", "There is more to project than there was time for; repeat.")
+
+    def checkpoint(self, generation: Generation, partition: int) -> Checkpoint:
+        return checkpoint_of(get(self.database, self.tables.views, *checkpoint_key(generation, partition)))
+
+    def entries(self, step: Step, after: int, until: int, *, stream: str | None = None) -> Iterator[Entry]:
+        log = LogReader(self.database, self.tables, step.generation.tenant)
+        for entry in log.entries(step.partition, after, until=until):
+            if stream is None or entry.reference.stream == stream:
+                yield entry
+
+    def events(self, step: Step, after: int, until: int, *, stream: str | None = None) -> Iterator[Recorded]:
+        """Yield the events at positions beyond *after* up to *until*, of all streams or of one."""
+        tenant = step.generation.tenant
+        for entry, commit in self.bodies.of(tenant, self.entries(step, after, until, stream=stream)):
+            for offset, stored in enumerate(unpack(commit.packed)):
+                position = entry.position + offset
+                if after < position <= until:
+                    yield Recorded(
+                        tenant=tenant,
+                        stream=commit.stream,
+                        version=commit.first_version + offset,
+                        first_version=commit.first_version,
+                        partition=step.partition,
+                        position=position,
+                        stored=stored,
+                        actor=commit.actor,
+                        recorded_at=from_micros(commit.recorded_at),
+                        commit_id=commit.commit_id,
+                    )
+
+    @staticmethod
+    def placed(generation: Generation, rows: Mapping[Key, Attributes]) -> list[Row]:
+        """Give rows their keys in the table."""
+        places = {key: row_key(generation, key) for key in rows}
+        return [{"pk": places[key][0], "sk": places[key][1], **attributes} for key, attributes in rows.items()]
+
+    def _built(self, view: View, step: Step, selection: Selection) -> Batch:
+        standing_still = self._standing_still(step) if step.before.parked else frozenset()
+        if isinstance(view, Listing):
+            return batches.listing(view, step.before, selection, standing_still)
+        chosen = batches.chosen(view, selection, standing_still)
+        return batches.counting(view, step.before, chosen, self.standing_rows(step.generation, chosen.keys))
+
+    def _standing_still(self, step: Step) -> frozenset[str]:
+        pk = parked_key(step.generation, step.partition)
+        return frozenset(row["sk"] for row in query(self.database, self.tables.views, pk))
+
+    def standing_rows(self, generation: Generation, keys: Iterable[Key]) -> dict[Key, Attributes]:
+        """Read what rows of a generation hold now; those that do not exist are left out."""
+        places: dict[Place, Key] = {(self.tables.views, *row_key(generation, key)): key for key in keys}
+        return {places[place]: attributes_of(row) for place, row in get_many(self.database, list(places)).items()}
+
+    def _write(self, view: View, step: Step, batch: Batch, effects_from: int | None) -> None:
+        """Write a batch; if the generation has moved meanwhile, what is written says the same, or nothing is."""
+        rows = self.placed(step.generation, batch.rows)
+        if isinstance(view, Listing):
+            put_many(self.database, self.tables.views, rows)
+        effect = self.effects.get(view.name)
+        if effect and effects_from is not None:
+            for event in batch.events:
+                if event.position > effects_from:
+                    effect(event)
+        actions = [self.moved(step, batch.checkpoint)]
+        if isinstance(view, Counting):
+            actions += [{"Put": {"TableName": self.tables.views, "Item": to_item(row)}} for row in rows]
+        actions += [
+            {"Put": put_action(self.tables.views, to_item(parked_row(step.generation, parked)))}
+            for parked in batch.parked
+        ]
+        carry_out(self.database, actions)
+
+    def moved(self, step: Step, after: Checkpoint) -> Mapping[str, Any]:
+        """Write the checkpoint, if it stands where the step began."""
+        pk, sk = checkpoint_key(step.generation, step.partition)
+        key, row, before = {"pk": pk, "sk": sk}, checkpoint_row(after), step.before
+        if before.position == 0:
+            return {"Put": put_action(self.tables.views, to_item(key | row))}
+        # A redrive changes what is counted at the same position, so the position alone guards too little.
+        when = (Is("pos", before.position), Is("digest", before.tally.digest), Is("parked", before.parked))
+        return {"Update": update_action(self.tables.views, Update(self.tables.views, key, when, set=row))}
+
+
+def carry_out(database: Database, actions: Sequence[Mapping[str, Any]]) -> bool:
+    """Carry out guarded *actions* together; False if one of their conditions does not hold (any more)."""
+    try:
+        # Positions only rise: a condition on one that fails has failed for good.
+        transact_once(database, actions, is_final=lambda _cancelled: True)
+    except Cancelled as cancelled:
+        if any(reason.code == "ConditionalCheckFailed" for reason in cancelled.reasons):
+            return False
+        raise
+    return True

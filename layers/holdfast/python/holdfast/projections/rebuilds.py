@@ -1,0 +1,386 @@
+"""
+Rebuilds: a view is made again from the whole log beside the live one, compared with it, and swapped in.
+
+Nobody waits meanwhile. The new generation runs along the log partition by partition, each as work that can be cut off
+anywhere and taken up again, by many workers at once. Its effects are held back. In each partition it is brought to
+exactly where the live one stands, and there the two are compared: how many rows, and the sum of their hashes. Then one
+transaction makes it the live one. What it followed stays for a week, and can come back.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+import msgspec
+
+from holdfast.dynamodb.attributes import to_item
+from holdfast.dynamodb.reads import Row, get
+from holdfast.dynamodb.tables import Tables
+from holdfast.dynamodb.writes import Database, put_action, update_action
+from holdfast.errors import Conflict, NotFound, Unavailable
+from holdfast.log.reader import LogReader
+from holdfast.log.values import PARTITIONS, SOLE
+from holdfast.projections.projector import Projector, carry_out
+from holdfast.projections.rows import (
+    Generation,
+    Pointer,
+    pointer_key,
+    pointer_of,
+    pointer_row,
+)
+from holdfast.projections.views import Checkpoint, View
+from holdfast.streams.companions import Is, Update
+
+KEPT: Final = timedelta(days=7)
+"""How long the generation before stays after a swap."""
+TURNS_MAX: Final = 8
+"""How often a change of the pointer is tried again when others change it."""
+
+State = Literal["running", "ready", "needs_review", "flipped", "rolled_back", "abandoned"]
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """One partition, brought to where the live generation stood."""
+
+    partition: int
+    position: int
+    rows: int
+    digest: bytes
+    live_rows: int
+    live_digest: bytes
+
+    @property
+    def is_equal(self) -> bool:
+        return (self.rows, self.digest) == (self.live_rows, self.live_digest)
+
+
+class Rebuild(msgspec.Struct, frozen=True):
+    """One making of a view, and how far it has come."""
+
+    rebuild_id: str
+    tenant: str
+    view: str
+    version: int
+    """Of the view that makes it."""
+    generation: int
+    state: State
+    reason: str
+    actor: str
+    started_at: datetime
+    auto_flip: bool
+    known_at: datetime | None
+    targets: tuple[int, ...]
+    """By partition, the log's position when it was started; with *known_at*, where it ends."""
+    compared: tuple[Compared, ...] = ()
+    finished_at: datetime | None = None
+    turns: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.state != "running"
+
+
+Moved = Callable[[Rebuild], Rebuild]
+
+
+@dataclass(frozen=True)
+class Rebuilds:
+    """Begin rebuilds, carry them on step by step, and swap generations."""
+
+    database: Database
+    tables: Tables
+    projector: Projector
+    send: Callable[[str, str, int], None]
+    """Ask a worker for a step of (tenant, rebuild_id, partition); it may come more than once, and late."""
+
+    def start(
+        self,
+        tenant: str,
+        view: str,
+        *,
+        rebuild_id: str,
+        actor: str,
+        reason: str,
+        known_at: datetime | None = None,
+        auto_flip: bool = True,
+    ) -> Rebuild:
+        """
+        Begin to make *view* again; asking again with the same id gives the first answer.
+
+        With *known_at* the new generation holds what was known then; it is read by its number, and never becomes live.
+
+        Raises:
+            NotFound: `view_not_found`.
+            Conflict: `rebuild_running`; carries its id.
+        """
+        wish = Rebuild(
+            rebuild_id=rebuild_id,
+            tenant=tenant,
+            view=view,
+            version=self._view(view).version,
+            generation=0,
+            state="running",
+            reason=reason,
+            actor=actor,
+            started_at=self.database.clock.now(),
+            auto_flip=auto_flip and known_at is None,
+            known_at=known_at,
+            targets=tuple(head.position for head in LogReader(self.database, self.tables, tenant).heads()),
+        )
+        rebuild = self._find(tenant, rebuild_id) or self._begun(wish)
+        if not rebuild.is_over:
+            for partition in range(PARTITIONS):
+                self.send(tenant, rebuild_id, partition)
+        return rebuild
+
+    def _begun(self, wish: Rebuild) -> Rebuild:
+        """Give the rebuild its generation, and hold the view for it."""
+        for _ in range(TURNS_MAX):
+            pointer = self._pointer(wish.tenant, wish.view)
+            if pointer.rebuild_id == wish.rebuild_id:
+                return self.get(wish.tenant, wish.rebuild_id)
+            if pointer.rebuild_id:
+                raise Conflict(
+                    "rebuild_running",
+                    f"A rebuild of {wish.view!r} is running. Wait for it, or abandon it.",
+                    rebuild_id=pointer.rebuild_id,
+                )
+            rebuild = msgspec.structs.replace(wish, generation=pointer.newest + 1)
+            after = msgspec.structs.replace(
+                pointer, newest=rebuild.generation, rebuild_id=wish.rebuild_id, turns=pointer.turns + 1
+            )
+            put = {"Put": put_action(self.tables.views, to_item(_row(rebuild)))}
+            if carry_out(self.database, [put, self._pointed(wish.tenant, wish.view, pointer, after)]):
+                return rebuild
+        raise _contended(wish.view)
+
+    def get(self, tenant: str, rebuild_id: str) -> Rebuild:
+        """
+        Read a rebuild.
+
+        Raises:
+            NotFound: `rebuild_not_found`.
+        """
+        found = self._find(tenant, rebuild_id)
+        if found is None:
+            raise NotFound("rebuild_not_found", "There is no such rebuild.")
+        return found
+
+    def progress(self, rebuild: Rebuild) -> tuple[Checkpoint, ...]:
+        """Say how far each partition has come."""
+        generation = _generation(rebuild)
+        return tuple(self.projector.checkpoint(generation, partition) for partition in range(PARTITIONS))
+
+    def step(self, tenant: str, rebuild_id: str, partition: int) -> None:
+        """
+        Carry a rebuild on in one partition, as far as the time for it goes; ask for the next step if there is more.
+
+        May be repeated, and run beside itself. The step that completes the last partition finishes the rebuild.
+        """
+        rebuild = self._find(tenant, rebuild_id)
+        if rebuild is None or rebuild.is_over:
+            return
+        if partition not in {compared.partition for compared in rebuild.compared}:
+            try:
+                compared = self._compared(rebuild, partition)
+            except Unavailable as error:
+                if error.code != "unfinished":
+                    raise
+                self.send(tenant, rebuild_id, partition)
+                return
+            rebuild = self._changed(rebuild, lambda found: _with(found, compared))
+        if len(rebuild.compared) == PARTITIONS and not rebuild.is_over:
+            self._finish(rebuild)
+
+    def _compared(self, rebuild: Rebuild, partition: int) -> Compared:
+        """Bring one partition to where the live generation stands, and look at both."""
+        view, generation = self._view(rebuild.view), _generation(rebuild)
+        if rebuild.known_at is not None:
+            own = self.projector.advance(
+                view, generation, partition, until=rebuild.targets[partition], known_at=rebuild.known_at
+            )
+            return _comparison(partition, own, own)
+        live_number = self._pointer(rebuild.tenant, rebuild.view).live
+        live = self.projector.checkpoint(Generation(rebuild.view, live_number, rebuild.tenant), partition)
+        own = self.projector.advance(view, generation, partition, until=live.position)
+        return _comparison(partition, own, live)
+
+    def _finish(self, rebuild: Rebuild) -> None:
+        is_equal = all(compared.is_equal for compared in rebuild.compared)
+        live_version = self._pointer(rebuild.tenant, rebuild.view).version
+        if rebuild.auto_flip and (is_equal or rebuild.version != live_version):
+            self.flip(rebuild.tenant, rebuild.rebuild_id)
+            return
+        is_ready = is_equal or rebuild.known_at is not None
+        self._release(rebuild, "ready" if is_ready else "needs_review")
+
+    def flip(self, tenant: str, rebuild_id: str) -> Rebuild:
+        """
+        Make a rebuilt generation the live one.
+
+        Effects that the generation before has had are not had again; those of events that arrive during the swap
+        may be had twice.
+
+        Raises:
+            Conflict: `rebuild_not_ready`; it runs, is over, or holds a past state.
+        """
+        for _ in range(TURNS_MAX):
+            rebuild = self.get(tenant, rebuild_id)
+            if rebuild.state == "flipped":
+                return rebuild
+            if len(rebuild.compared) < PARTITIONS or rebuild.state == "abandoned" or rebuild.known_at is not None:
+                raise Conflict("rebuild_not_ready", f"This rebuild cannot become live: it is {rebuild.state}.")
+            pointer = self._pointer(tenant, rebuild.view)
+            before = self._positions(Generation(rebuild.view, pointer.live, tenant))
+            for partition, position in enumerate(before):
+                self.projector.advance(self._view(rebuild.view), _generation(rebuild), partition, until=position)
+            after = msgspec.structs.replace(
+                pointer,
+                live=rebuild.generation,
+                version=rebuild.version,
+                previous=pointer.live,
+                previous_version=pointer.version,
+                rebuild_id="" if pointer.rebuild_id == rebuild_id else pointer.rebuild_id,
+                effects_from=before,
+                turns=pointer.turns + 1,
+            )
+            done = msgspec.structs.replace(rebuild, state="flipped", finished_at=self.database.clock.now())
+            if self._swapped(rebuild, done, pointer, after):
+                return self.get(tenant, rebuild_id)
+        raise _contended(rebuild.view)
+
+    def rollback(self, tenant: str, rebuild_id: str) -> Rebuild:
+        """
+        Make the generation before a rebuild the live one again, as long as it is kept.
+
+        Raises:
+            Conflict: `rebuild_not_live`; what it made is not live, or the one before is gone.
+        """
+        for _ in range(TURNS_MAX):
+            rebuild = self.get(tenant, rebuild_id)
+            if rebuild.state == "rolled_back":
+                return rebuild
+            pointer = self._pointer(tenant, rebuild.view)
+            is_kept = rebuild.finished_at and self.database.clock.now() - rebuild.finished_at < KEPT
+            if pointer.live != rebuild.generation or pointer.previous is None or not is_kept:
+                raise Conflict(
+                    "rebuild_not_live",
+                    f"Only a generation that is live, and was made less than {KEPT.days} days ago, can be rolled back.",
+                )
+            after = msgspec.structs.replace(
+                pointer,
+                live=pointer.previous,
+                version=pointer.previous_version,
+                previous=pointer.live,
+                previous_version=pointer.version,
+                effects_from=self._positions(_generation(rebuild)),
+                turns=pointer.turns + 1,
+            )
+            if self._swapped(rebuild, msgspec.structs.replace(rebuild, state="rolled_back"), pointer, after):
+                return self.get(tenant, rebuild_id)
+        raise _contended(rebuild.view)
+
+    def abandon(self, tenant: str, rebuild_id: str) -> Rebuild:
+        """
+        Give a rebuild up; workers that still have a step of it stop.
+
+        Raises:
+            Conflict: `rebuild_over`; it was swapped in.
+        """
+        rebuild = self.get(tenant, rebuild_id)
+        if rebuild.state in ("flipped", "rolled_back"):
+            raise Conflict("rebuild_over", "This rebuild has been swapped in; roll it back instead.")
+        return self._release(rebuild, "abandoned")
+
+    def _release(self, rebuild: Rebuild, state: State) -> Rebuild:
+        """End a rebuild without a swap, so that the next may run."""
+        for _ in range(TURNS_MAX):
+            if rebuild.state == state:
+                return rebuild
+            pointer = self._pointer(rebuild.tenant, rebuild.view)
+            done = msgspec.structs.replace(rebuild, state=state, finished_at=self.database.clock.now())
+            is_mine = pointer.rebuild_id == rebuild.rebuild_id
+            after = msgspec.structs.replace(pointer, rebuild_id="", turns=pointer.turns + 1) if is_mine else pointer
+            if self._swapped(rebuild, done, pointer, after):
+                return self.get(rebuild.tenant, rebuild.rebuild_id)
+            rebuild = self.get(rebuild.tenant, rebuild.rebuild_id)
+        raise _contended(rebuild.view)
+
+    def _swapped(self, before: Rebuild, after: Rebuild, pointer: Pointer, pointed: Pointer) -> bool:
+        actions = [self._turned(before, after)]
+        if pointed is not pointer:
+            actions.append(self._pointed(before.tenant, before.view, pointer, pointed))
+        return carry_out(self.database, actions)
+
+    def _changed(self, rebuild: Rebuild, change: Moved) -> Rebuild:
+        for _ in range(TURNS_MAX):
+            after = change(rebuild)
+            if after == rebuild or carry_out(self.database, [self._turned(rebuild, after)]):
+                return self.get(rebuild.tenant, rebuild.rebuild_id)
+            rebuild = self.get(rebuild.tenant, rebuild.rebuild_id)
+        raise _contended(rebuild.view)
+
+    def _turned(self, before: Rebuild, after: Rebuild) -> Mapping[str, Any]:
+        row = _row(msgspec.structs.replace(after, turns=before.turns + 1))
+        key = {"pk": row.pop("pk"), "sk": row.pop("sk")}
+        when = (Is("turns", before.turns),)
+        return {"Update": update_action(self.tables.views, Update(self.tables.views, key, when, set=row))}
+
+    def _pointed(self, tenant: str, view: str, before: Pointer, after: Pointer) -> Mapping[str, Any]:
+        pk, sk = pointer_key(view, tenant)
+        key, row = {"pk": pk, "sk": sk}, pointer_row(after)
+        if before.turns == 0:
+            return {"Put": put_action(self.tables.views, to_item(key | row))}
+        when = (Is("turns", before.turns),)
+        return {"Update": update_action(self.tables.views, Update(self.tables.views, key, when, set=row))}
+
+    def _positions(self, generation: Generation) -> tuple[int, ...]:
+        return tuple(self.projector.checkpoint(generation, partition).position for partition in range(PARTITIONS))
+
+    def _pointer(self, tenant: str, view: str) -> Pointer:
+        return pointer_of(get(self.database, self.tables.views, *pointer_key(view, tenant)))
+
+    def _find(self, tenant: str, rebuild_id: str) -> Rebuild | None:
+        row = get(self.database, self.tables.views, _pk(tenant, rebuild_id), SOLE)
+        return _DECODER.decode(row["doc"]) if row else None
+
+    def _view(self, name: str) -> View:
+        for view in self.projector.views:
+            if view.name == name:
+                return view
+        names = ", ".join(view.name for view in self.projector.views)
+        raise NotFound("view_not_found", f"There is no view {name!r}; there are {names}.")
+
+
+_DECODER: Final = msgspec.json.Decoder(Rebuild)
+
+
+def _pk(tenant: str, rebuild_id: str) -> str:
+    return f"R#{tenant}#{rebuild_id}"
+
+
+def _row(rebuild: Rebuild) -> Row:
+    return {
+        "pk": _pk(rebuild.tenant, rebuild.rebuild_id),
+        "sk": SOLE,
+        "turns": rebuild.turns,
+        "doc": msgspec.json.encode(rebuild),
+    }
+
+
+def _generation(rebuild: Rebuild) -> Generation:
+    return Generation(rebuild.view, rebuild.generation, rebuild.tenant)
+
+
+def _comparison(partition: int, own: Checkpoint, live: Checkpoint) -> Compared:
+    return Compared(partition, own.position, own.tally.rows, own.tally.digest, live.tally.rows, live.tally.digest)
+
+
+def _with(rebuild: Rebuild, compared: Compared) -> Rebuild:
+    others = tuple(each for each in rebuild.compared if each.partition != compared.partition)
+    return msgspec.structs.replace(rebuild, compared=(*others, compared))
+
+
+def _contended(view: str) -> Unavailable:
+    return Unavailable("contended", f"Others keep changing the view {view!r}. Nothing happened; repeat.")
