@@ -8,12 +8,14 @@ the event's own bytes. They are added when it is read, from where they are prove
 import base64
 import binascii
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from holdfast.clock import from_text, to_text
 from holdfast.errors import Invalid
+from holdfast.sealing import ERASED, SEALED, SHREDKEY, check_subject
 from holdfast.streams.values import Commit
 from holdfast.strict_json import FORBIDDEN_CHARACTER
 
@@ -31,8 +33,8 @@ _FORBIDDEN_CHARACTER = re.compile(f"[\x00-\x1f\x7f-\x9f]|{FORBIDDEN_CHARACTER.pa
 """CloudEvents 1.0, type system: text has no control characters, no lone surrogates and no noncharacters."""
 _REQUIRED = ("specversion", "id", "source", "type")
 _KEY_PARTS = ("id", "source", "type", "subject", "actor")
-_OURS = frozenset({"streamversion", "recordedat", "commitid", "commithash", "onbehalfof"})
-"""Added to every event that is read; refused in one that is written."""
+_OURS = frozenset({"streamversion", "recordedat", "commitid", "commithash", "onbehalfof", SEALED, ERASED})
+"""Added to events that are stored or read; refused in one that is written."""
 
 Attributes = dict[str, Any]
 
@@ -107,15 +109,13 @@ def identity(event: Attributes) -> tuple[str, str]:
 
 
 def _check_attribute(name: str, value: Any, pointer: str) -> None:
-    if name == "data":
-        return
-    if name == "data_base64":
-        _check_base64(value, pointer)
+    if name in _OF_THEIR_OWN:
+        _OF_THEIR_OWN[name](value, pointer)
         return
     if not _NAME.fullmatch(name):
         raise _invalid("Attribute names are 1 to 20 characters of a-z and 0-9.", pointer)
     if name in _OURS:
-        raise _invalid(f"{name} is added to events that are read; leave it out.", pointer)
+        raise _invalid(f"{name} is added to events here; leave it out.", pointer)
     if isinstance(value, str):
         if _FORBIDDEN_CHARACTER.search(value):
             raise _invalid(f"{name} holds a control character, a lone surrogate or a noncharacter.", pointer)
@@ -129,11 +129,32 @@ def _check_attribute(name: str, value: Any, pointer: str) -> None:
         raise _invalid(f"{name} is from {INTEGER_MIN} to {INTEGER_MAX}; write a larger number as text.", pointer)
 
 
+def _check_data(_value: Any, _pointer: str) -> None:
+    """Any JSON is data; `holdfast.strict_json` has bounded it."""
+
+
 def _check_base64(value: Any, pointer: str) -> None:
     try:
         base64.b64decode(value, validate=True)
     except (binascii.Error, TypeError, ValueError) as error:
         raise _invalid("data_base64 is base64 text (RFC 4648, section 4).", pointer) from error
+
+
+def _check_shredkey(value: Any, pointer: str) -> None:
+    if not isinstance(value, str):
+        raise _invalid(f"{SHREDKEY} names a data subject: it is text.", pointer)
+    try:
+        check_subject(value)
+    except Invalid as error:
+        raise _invalid(error.detail, pointer) from error
+
+
+_OF_THEIR_OWN: Final[dict[str, Callable[[Any, str], None]]] = {
+    "data": _check_data,
+    "data_base64": _check_base64,
+    SHREDKEY: _check_shredkey,
+}
+"""Attributes that follow other rules than the rest."""
 
 
 def _normal_time(value: str, pointer: str) -> str:

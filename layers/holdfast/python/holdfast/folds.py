@@ -7,6 +7,8 @@ its own time: the sequence is filtered, never cut.
 
 An event never takes a state away: what it must not do (nest the state too deep, copy without end) makes it not
 applicable, and a state that outgrows every answer is given up while it still fits into memory.
+
+Sealed events (see `holdfast.sealing`) are opened on the way. Those whose key is gone count, and change nothing.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,6 +19,7 @@ import msgspec
 
 from holdfast import json_patch
 from holdfast.errors import Invalid
+from holdfast.sealing import FORM as SEALED_FORM
 from holdfast.streams.values import Commit, category_of
 from holdfast.strict_json import DEPTH_MAX
 
@@ -37,6 +40,11 @@ class FoldEvent(msgspec.Struct, frozen=True):
     subject: str | None = None
     datacontenttype: str | None = None
     data: Any = msgspec.UNSET
+    sealed: Any = None
+
+    @property
+    def is_sealed(self) -> bool:
+        return bool(self.sealed == SEALED_FORM)
 
     @property
     def has_data(self) -> bool:
@@ -53,6 +61,9 @@ class NotApplicable(Exception):
 
 
 Apply = Callable[[Any, FoldEvent], Any]
+
+Open = Callable[[Commit[bytes], bytes], bytes | None]
+"""Opens a stored, sealed event of a commit: JSON with its `data`, or None if its key is gone."""
 
 
 def nothing_copied(_event: FoldEvent) -> int:
@@ -95,23 +106,41 @@ class Folded(msgspec.Struct, frozen=True):
     """The newest version that counted; 0 if none did."""
     events_applied: int
     unapplied: tuple[int, ...]
+    events_erased: int = 0
+    """Those that changed nothing because their key is gone."""
+    events_sealed: int = 0
+    """All that lie sealed, opened or not. What is made of any of them must not be kept: it would outlive their key."""
+
+
+class _Opened(msgspec.Struct):
+    data: Any = msgspec.UNSET
 
 
 _DECODER: Final = msgspec.json.Decoder(FoldEvent)
+_OPENED: Final = msgspec.json.Decoder(_Opened)
 
 
-def fold(commits: Iterable[Commit[bytes]], reducer: Reducer, within: Within, *, start: Folded | None = None) -> Folded:
+def fold(
+    commits: Iterable[Commit[bytes]],
+    reducer: Reducer,
+    within: Within,
+    *,
+    start: Folded | None = None,
+    opened: Open | None = None,
+) -> Folded:
     """
     Apply the events of *commits*, which come in version order, as far as they count.
 
     With *start*, an earlier fold that every event up to *commits* counted in, its state goes on from there, and
-    belongs to this fold from now on.
+    belongs to this fold from now on. Sealed events are opened by *opened*; without it they change nothing, which serves
+    only those who want to know whether there are any.
 
     Raises:
         Invalid: 422 `state_too_large`.
     """
     begun = start or Folded(reducer.initial(), 0, 0, ())
     state, newest, applied, unapplied = begun.state, begun.version, begun.events_applied, list(begun.unapplied)
+    erased, sealed = begun.events_erased, begun.events_sealed
     added_bytes_max = 0
     for commit in commits:
         if within.known_at is not None and commit.recorded_at > within.known_at:
@@ -123,6 +152,13 @@ def fold(commits: Iterable[Commit[bytes]], reducer: Reducer, within: Within, *, 
             if within.at is not None and (event.time or commit.recorded_at) > within.at:
                 continue
             newest = version
+            if event.is_sealed:
+                sealed += 1
+                content = opened(commit, stored) if opened else None
+                if content is None:
+                    erased += opened is not None
+                    continue
+                event = msgspec.structs.replace(event, data=_OPENED.decode(content).data)
             try:
                 state = reducer.apply(state, event)
                 applied += 1
@@ -133,7 +169,7 @@ def fold(commits: Iterable[Commit[bytes]], reducer: Reducer, within: Within, *, 
             if added_bytes_max > STATE_BYTES_MAX:
                 encode_state(state)
                 added_bytes_max = 0
-    return Folded(state, newest, applied, tuple(unapplied))
+    return Folded(state, newest, applied, tuple(unapplied), erased, sealed)
 
 
 def encode_state(state: Any) -> bytes:
