@@ -18,9 +18,9 @@ from holdfast.dynamodb.reads import query
 from holdfast.errors import Invalid
 from holdfast.log import Entry, Head, LogReader
 from holdfast.log.bodies import Bodies, Lost, Stored
-from holdfast.log.tiles import HASHES, Tiles
+from holdfast.log.tiles import Tiles
 from holdfast.log.values import tile_key
-from holdfast.proofs import perfect_subtrees
+from holdfast.proofs import TILE_HASHES, perfect_subtrees
 from holdfast.streams.packing import header_of, unpack
 
 PAGE_COMMITS_MAX: Final = 1_000
@@ -139,12 +139,12 @@ class Exporter:
         """Find how many events lie before *leaf*: the nearest full tile says it of its own end, the log of the rest."""
         reader = self.reader
         position = at = 0
-        if leaf >= HASHES:
-            until = f"0#{ordered(leaf // HASHES - 1)}"
+        if leaf >= TILE_HASHES:
+            until = f"0#{ordered(leaf // TILE_HASHES - 1)}"
             pk = tile_key(head.tenant, head.partition)
             tile = next(query(reader.database, reader.tables.log, pk, until=until, newest_first=True, limit=1), None)
             if tile:
-                at, position = (int(tile["sk"].removeprefix("0#")) + 1) * HASHES, tile["pos"]
+                at, position = (int(tile["sk"].removeprefix("0#")) + 1) * TILE_HASHES, tile["pos"]
         if at < leaf:
             for entry in reader.entries(head.partition, position):
                 position = entry.last_position

@@ -1,0 +1,89 @@
+"""The doors that an export is fetched through, without a network: real pages and anchors of a made log."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from holdfast.anchors import Anchors, MemorySigner, public_keys
+from holdfast.errors import NotFound, ServiceError
+from holdfast.exporting import Exporter, Place
+from holdfast.log.bodies import Bodies
+from holdfast.objects import MemoryObjects
+from holdfast_client.conversation import Answer, Call, Request
+from holdfast_client.errors import read_failure
+from holdfast_client.export import Export, ExportCalls
+from tests.log_lab import LogLab
+
+SERVICE = "audit"
+
+
+class ExportDoor:
+    """Answers what `Export` asks about one lab's log."""
+
+    def __init__(self, lab: LogLab, signer: MemorySigner | None = None) -> None:
+        self.lab = lab
+        self.signer = signer or MemorySigner()
+        self.objects = MemoryObjects()
+        self.asked: list[str] = []
+        self.before_answer: Callable[[str], None] = lambda _path: None
+
+    @property
+    def anchors(self) -> Anchors:
+        return Anchors(self.lab.database(), self.lab.tables, SERVICE, self.objects, self.signer)
+
+    @property
+    def exporter(self) -> Exporter:
+        return Exporter(self.lab.log(), Bodies(self.lab.database(), self.lab.tables))
+
+    def export(self) -> Export:
+        transport: Any = self
+        return Export(ExportCalls("http://holdfast/audit", {}), transport)
+
+    def run(self, call: Call[Any]) -> Any:
+        status, body = self.respond(call.request)
+        if status != 200:
+            raise read_failure(status, None, body).error
+        return call.read(Answer(status, {}, body))
+
+    def respond(self, request: Request) -> tuple[int, bytes]:
+        url = urlsplit(request.url)
+        path = url.path.removeprefix("/audit")
+        self.asked.append(path)
+        self.before_answer(path)
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        try:
+            return 200, msgspec.json.encode(self.answer(path, query))
+        except ServiceError as error:
+            problem = {"code": error.code, "detail": error.detail, "retryable": error.retryable}
+            return error.http_status, msgspec.json.encode(problem)
+
+    def answer(self, path: str, query: dict[str, str]) -> Any:
+        match path.removeprefix("/v1/").split("/"):
+            case ["export"]:
+                place = msgspec.json.decode(query["cursor"], type=Place) if "cursor" in query else None
+                page = self.exporter.page(int(query["partition"]), int(query["from_leaf"]), place)
+                following = msgspec.json.encode(page.following).decode() if page.following else None
+                return {"lines": page.lines, "cursor": following}
+            case ["log", partition, "head"]:
+                head = self.lab.log().head(int(partition))
+                recorded_at = None
+                return {
+                    "partition": head.partition,
+                    "size": head.size,
+                    "position": head.position,
+                    "root": head.root,
+                    "recorded_at": recorded_at,
+                }
+            case ["anchors", "latest"]:
+                latest = self.anchors.latest()
+                if latest is None:
+                    raise NotFound("anchor_not_found", "There is none yet.")
+                return self.anchors.for_tenant(latest, self.lab.tenant)
+            case ["anchors", seq]:
+                return self.anchors.for_tenant(self.anchors.get(int(seq)), self.lab.tenant)
+            case ["keys"]:
+                return public_keys([self.signer])
+            case _:
+                raise AssertionError(path)

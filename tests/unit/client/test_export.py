@@ -1,0 +1,337 @@
+"""Fetching a whole log, and keeping it in a file: against the real pages and anchors, without a network between."""
+
+import gzip
+import hashlib
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from holdfast import exporting
+from holdfast.anchors.anchors import POINTER
+from holdfast.dynamodb.attributes import to_item
+from holdfast.log.values import SOLE
+from holdfast_client import export as module
+from holdfast_client.errors import Unavailable
+from holdfast_client.export import Export, closed, read_lines, write_lines
+from holdfast_client.verifier import Broken, Proven, Unreadable, verify
+from tests.export_door import ExportDoor
+from tests.exported_log import STREAMS, ExportedLog, pem
+from tests.log_lab import LogLab, log_labs
+
+COMMITS = 7
+
+
+@pytest.fixture(scope="module")
+def labs() -> Iterator[Any]:
+    with log_labs() as make:
+        yield make
+
+
+def grow(lab: LogLab, commits: int = COMMITS) -> None:
+    hints = [lab.append(STREAMS[number % len(STREAMS)], 1 + number % 3) for number in range(commits)]
+    lab.indexer().index(hints)
+
+
+@pytest.fixture
+def empty_door(labs: Any) -> ExportDoor:
+    """A service that has signed nothing yet; the tables are those of all these tests."""
+    lab = labs()
+    key = to_item({"pk": POINTER, "sk": SOLE})
+    lab.transport.call("DeleteItem", {"TableName": lab.tables.log, "Key": key})
+    return ExportDoor(lab)
+
+
+@pytest.fixture
+def door(empty_door: ExportDoor) -> ExportDoor:
+    door = empty_door
+    grow(door.lab)
+    door.anchors.sign()
+    return door
+
+
+@pytest.fixture
+def export(door: ExportDoor) -> Export:
+    return door.export()
+
+
+def lines_of(export: Export, **rest: Any) -> list[bytes]:
+    anchor = export.anchor()
+    assert anchor
+    return list(export.lines(anchor, **rest))
+
+
+def kinds(lines: list[bytes]) -> list[str]:
+    return [kind for kind, _ in itertools.groupby(msgspec.json.decode(line)["type"] for line in lines)]
+
+
+def ended(lines: list[bytes]) -> list[bytes]:
+    return lines[:-1]
+
+
+# --- Lines
+
+
+def test_what_is_fetched_is_proven(door, export):
+    lines = lines_of(export)
+
+    result = verify(lines, pem(door.signer))
+
+    assert isinstance(result, Proven)
+    assert (result.commits, result.not_yet_anchored) == (COMMITS, 0)
+    assert result.events == sum(door.lab.written.values())
+    assert kinds(lines) == ["manifest", "commit", "anchor", "end"]
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_pages_are_followed(door, export, monkeypatch, most):
+    whole = lines_of(export)
+    monkeypatch.setattr(exporting, "PAGE_COMMITS_MAX", most)
+    door.asked.clear()
+
+    assert ended(lines_of(export))[1:] == ended(whole)[1:]
+    assert door.asked.count("/v1/export") >= COMMITS // most
+
+
+def test_what_comes_while_it_is_fetched_stays_out(door, export):
+    asked = itertools.count()
+
+    def grow_once(path: str) -> None:
+        if path == "/v1/export" and next(asked) == 1:
+            grow(door.lab, 5)
+            door.anchors.sign()
+
+    door.before_answer = grow_once
+    lines = lines_of(export)
+
+    result = verify(lines, pem(door.signer))
+    assert isinstance(result, Proven), result
+    assert (result.commits, result.not_yet_anchored) == (COMMITS, 0)
+
+
+def test_what_is_not_anchored_yet_comes_with_it_and_is_told_apart(door, export):
+    grow(door.lab, 5)
+
+    result = verify(lines_of(export), pem(door.signer))
+
+    assert isinstance(result, Proven)
+    assert (result.commits, result.not_yet_anchored) == (COMMITS, 5)
+
+
+def test_who_has_seen_an_anchor_gets_those_since(door, export):
+    first = verify(lines_of(export), pem(door.signer))
+    assert isinstance(first, Proven)
+    for _ in range(3):
+        grow(door.lab, 2)
+        door.anchors.sign()
+
+    lines = lines_of(export, seen_seq=1)
+
+    seqs = [line["seq"] for line in map(msgspec.json.decode, lines) if line["type"] == "anchor"]
+    assert seqs == [2, 3, 4]
+    again = verify(lines, pem(door.signer), first.state)
+    assert isinstance(again, Proven)
+    assert again.state.seq == 4
+
+
+def test_of_a_long_chain_only_the_newest_come(door, export, monkeypatch):
+    monkeypatch.setattr(module, "ANCHORS_MAX", 1)
+    for _ in range(3):
+        grow(door.lab, 2)
+        door.anchors.sign()
+
+    seqs = [line["seq"] for line in map(msgspec.json.decode, lines_of(export, seen_seq=1)) if line["type"] == "anchor"]
+
+    assert seqs == [3, 4]
+
+
+def test_an_export_from_where_the_last_one_ended_is_proven_by_what_was_seen(door, export):
+    first = verify(lines_of(export), pem(door.signer))
+    assert isinstance(first, Proven)
+    grow(door.lab, 6)
+    door.anchors.sign()
+    from_leaves = {partition: head.size for partition, head in first.state.heads.items()}
+
+    lines = lines_of(export, from_leaves=from_leaves)
+
+    result = verify(lines, pem(door.signer), first.state)
+    assert isinstance(result, Proven), result
+    assert (result.commits, result.from_leaves) == (6, from_leaves)
+
+
+def test_a_log_that_ends_too_early_is_broken(door, export, monkeypatch):
+    page = exporting.Exporter.page
+
+    def shorter(*args: Any) -> Any:
+        whole = page(*args)
+        return exporting.Page(whole.lines[:-1], None)
+
+    monkeypatch.setattr(exporting.Exporter, "page", shorter)
+
+    assert isinstance(verify(lines_of(export), pem(door.signer)), Broken)
+
+
+def test_a_service_that_answers_with_nothing_for_ever_is_left(door, export, monkeypatch):
+    monkeypatch.setattr(exporting.Exporter, "page", lambda *_args: exporting.Page([], exporting.Place(0, 0)))
+
+    with pytest.raises(Unavailable):
+        lines_of(export)
+
+
+# --- Waiting for an anchor
+
+
+class Timing:
+    """Time that passes only by waiting; *during* is told of each second."""
+
+    def __init__(self, during: Any = None) -> None:
+        self.now = 0.0
+        self.during = during
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.during:
+            self.during(self.now)
+
+
+def test_an_anchor_that_covers_everything_is_taken_after_a_moment(door, export):
+    timing = Timing()
+
+    anchor = export.covering(monotonic=timing.monotonic, sleep=timing.sleep)
+
+    assert anchor == export.anchor()
+    assert timing.now <= 2
+
+
+def test_an_anchor_is_waited_for(door, export):
+    grow(door.lab, 3)
+    timing = Timing(lambda now: door.anchors.sign() if now == 40 else None)
+
+    anchor = export.covering(monotonic=timing.monotonic, sleep=timing.sleep)
+
+    assert anchor
+    assert anchor.seq == 2
+    assert timing.now == 40
+
+
+def test_the_log_is_given_time_to_take_in_what_was_just_appended(door, export):
+    def index(now: float) -> None:
+        if now in {1, 2}:
+            grow(door.lab, 1)
+        if now == 20:
+            door.anchors.sign()
+
+    timing = Timing(index)
+    anchor = export.covering(monotonic=timing.monotonic, sleep=timing.sleep)
+
+    assert anchor
+    assert sum(head.size for head in anchor.heads) == COMMITS + 2
+
+
+def test_a_wait_ends(door, export):
+    grow(door.lab, 3)
+    timing = Timing()
+
+    with pytest.raises(Unavailable, match="no anchor covers"):
+        export.covering(monotonic=timing.monotonic, sleep=timing.sleep)
+    assert timing.now <= module.COVER_SECONDS_MAX + 1
+
+
+def test_where_nothing_is_stored_there_is_nothing_to_wait_for(empty_door):
+    timing = Timing()
+    export = empty_door.export()
+
+    assert export.covering(monotonic=timing.monotonic, sleep=timing.sleep) is None
+    assert export.anchor() is None
+
+
+def test_the_keys_are_those_that_the_service_names(door, export):
+    (key,) = export.keys()
+
+    assert key["kid"] == export.anchor().key_id
+
+
+# --- Files
+
+
+@pytest.fixture
+def written(tmp_path):
+    log = ExportedLog().fill(3)
+    log.anchor()
+    path = tmp_path / "log.jsonl.gz"
+    write_lines(path, log.lines())
+    return log, path
+
+
+def test_a_file_is_read_as_it_was_written(written):
+    log, path = written
+
+    assert list(read_lines(path)) == log.lines()
+    assert isinstance(verify(read_lines(path), pem(log.signer)), Proven)
+
+
+def test_the_same_export_is_the_same_file(written, tmp_path):
+    log, path = written
+    write_lines(tmp_path / "again.gz", log.lines())
+
+    assert (tmp_path / "again.gz").read_bytes() == path.read_bytes()
+
+
+def test_a_plain_file_is_read_too(written, tmp_path):
+    log, path = written
+    plain = tmp_path / "plain.jsonl"
+    plain.write_bytes(gzip.decompress(path.read_bytes()))
+
+    assert list(read_lines(plain)) == log.lines()
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    def failing() -> Iterator[bytes]:
+        yield b"{}\n"
+        raise Unavailable("gone", "The service went away.")
+
+    path = tmp_path / "log.jsonl.gz"
+    with pytest.raises(Unavailable):
+        write_lines(path, failing())
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_is_broken_and_never_a_traceback(written):
+    log, path = written
+    body = path.read_bytes()
+    key = pem(log.signer)
+
+    for end in range(0, len(body), 13):
+        path.write_bytes(body[:end])
+        assert isinstance(verify(read_lines(path), key), Broken), end
+    for at in range(10, len(body), 3):  # the header of a gzip file before this says nothing of its contents
+        flipped = bytearray(body)
+        flipped[at] ^= 1 << at % 8
+        path.write_bytes(flipped)
+        assert isinstance(verify(read_lines(path), key), Broken), at
+
+
+def test_a_line_without_end_is_not_read_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LINE_BYTES_MAX", 1_000)
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(b"[" * 1_000_000))
+
+    with pytest.raises(Unreadable):
+        list(read_lines(path))
+
+
+def test_lines_are_closed_with_their_number_and_digest():
+    lines = list(closed([b"{}", b"[]"]))
+
+    assert lines[:2] == [b"{}\n", b"[]\n"]
+    assert msgspec.json.decode(lines[2]) == {
+        "type": "end",
+        "lines": 2,
+        "sha256": hashlib.sha256(b"{}\n[]\n").hexdigest(),
+    }
