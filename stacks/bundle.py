@@ -32,6 +32,8 @@ PACKAGE_TIMEOUT_SECONDS = 60.0
 MESSAGE_CHARACTERS_MAX = 2_000
 PACKAGER = Path(__file__).with_name("chalice_package.py")
 SHIM = "from functions.{service}.app import *\n"
+ENTRIES = ("app.py", "app/__init__.py")
+"""Where a service declares its routes and triggers: in a module, or in a package that has outgrown one."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,10 @@ def bundle(service: str, home: Path, root: Path = ROOT) -> Bundle:
 def _service_files(service: str, root: Path) -> dict[str, bytes]:
     """Read what the function's zip holds, by the names it has there."""
     source = root / "functions" / service
-    if not (source / "app.py").exists():
+    if not any((source / entry).exists() for entry in ENTRIES):
         raise BuildFailed(
-            f"There is no functions/{service}/app.py.", "Look at stacks/services.py for the services that exist."
+            f"There is no functions/{service}/app.py, nor a package of that name.",
+            "Look at stacks/services.py for the services that exist.",
         )
     files = {f"functions/{service}/{name}": (source / name).read_bytes() for name in layers.sources(source)}
     package = root / "functions" / "__init__.py"

@@ -17,7 +17,7 @@ SERVICES: dict[str, Service] = {
         Service(
             name="audit",
             promise="Every change is an event that is kept for ever, and any past state comes back.",
-            scopes=("audit:append", "audit:read", "audit:act-as"),
+            scopes=("audit:append", "audit:read", "audit:act-as", "audit:search", "audit:verify", "audit:rebuild"),
         ),
     )
 }

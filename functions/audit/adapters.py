@@ -1,18 +1,145 @@
-"""Where the audit trail is kept: its streams in DynamoDB."""
+"""Where the audit trail is kept: streams, log and read models in DynamoDB, and the queue of its rebuilds."""
 
 import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
-from holdfast.dynamodb import DynamoEventStores, Tables
-from holdfast.streams import EventStores, RawCodec
+import msgspec
+
+from functions.audit import domain
+from holdfast.aws import Garbled, client
+from holdfast.clock import from_micros, to_micros
+from holdfast.cursor_keys import CursorKey, cursor_key_from
+from holdfast.cursors import Cursors
+from holdfast.dynamodb import BotocoreTransport, Database, DynamoEventStores, Tables
+from holdfast.errors import Unavailable
+from holdfast.log import Entry, LogReader, Reference
+from holdfast.log.bodies import Bodies, Stored
+from holdfast.projections import Projector
+from holdfast.projections.reader import ViewReader
+from holdfast.projections.rebuilds import Rebuilds
+from holdfast.retry import Budget, repeat
+from holdfast.streams import Commit, EventStores, Instant, RawCodec
+from holdfast.streams.packing import unpack
+
+SENDING: Final = Budget(attempts_max=4, seconds_max=6.0)
+"""How often and how long one message is tried to be sent."""
+
+
+@cache
+def database() -> Database:
+    """Reach DynamoDB; made by the first request that needs it."""
+    return Database.connect(BotocoreTransport())
+
+
+@cache
+def tables() -> Tables:
+    """Take the names that the stack's template gives the function."""
+    return Tables.from_environment()
 
 
 @cache
 def event_stores() -> EventStores[bytes]:
-    """Reach the tables that the stack's template names; made by the first request that needs it."""
-    tables = Tables(
-        commits=os.environ["HOLDFAST_COMMITS_TABLE"],
-        operations=os.environ["HOLDFAST_OPERATIONS_TABLE"],
-        companions={},
-    )
-    return DynamoEventStores.connect(RawCodec(), tables)
+    # Only the tables of streams: an append needs no other, and is answered where there are no others yet.
+    kept = Tables(commits=os.environ["HOLDFAST_COMMITS_TABLE"], operations=os.environ["HOLDFAST_OPERATIONS_TABLE"])
+    return DynamoEventStores(database(), RawCodec(), kept)
+
+
+def log_of(tenant: str) -> LogReader:
+    return LogReader(database(), tables(), tenant)
+
+
+def views_of(tenant: str) -> ViewReader:
+    return ViewReader(database(), tables(), tenant)
+
+
+def projector() -> Projector:
+    """Move the read models; effects are those of the function that follows the log, and of no other."""
+    return Projector(database(), tables(), bodies(), domain.VIEWS, effects={})
+
+
+def rebuilds() -> Rebuilds:
+    return Rebuilds(database(), tables(), projector(), send_step)
+
+
+def bodies() -> Bodies:
+    return Bodies(database(), tables())
+
+
+def bodies_of(tenant: str) -> "EventBodies":
+    return EventBodies(bodies(), tenant)
+
+
+@dataclass(frozen=True)
+class EventBodies:
+    """The events behind rows of the view `events`, of one tenant."""
+
+    bodies: Bodies
+    tenant: str
+
+    def __call__(self, found: Iterable[domain.Found]) -> Iterator[Commit[bytes]]:
+        wanted = list(found)
+        unpacked: tuple[bytes, tuple[bytes, ...]] = (b"", ())
+        for each, (_, stored) in zip(wanted, self.bodies.of(self.tenant, map(_entry_of, wanted)), strict=True):
+            # Neighbours are often of one commit, which holds up to 1,000 events.
+            if unpacked[0] != stored.hash:
+                unpacked = (stored.hash, unpack(stored.packed))
+            yield self._alone(each, stored, unpacked[1][each.version - stored.first_version])
+
+    def _alone(self, found: domain.Found, stored: Stored, event: bytes) -> Commit[bytes]:
+        """Put one event into a commit of its own, with the facts of the one that holds it."""
+        clock = self.bodies.database.clock
+        return Commit(
+            tenant=self.tenant,
+            stream=found.stream,
+            first_version=found.version,
+            events=(event,),
+            commit_id=stored.commit_id,
+            fingerprint=b"",
+            actor=stored.actor,
+            recorded_at=from_micros(stored.recorded_at),
+            previous_hash=stored.previous_hash,
+            hash=stored.hash,
+            read_at=Instant(clock.now(), clock.monotonic()),
+        )
+
+
+def _entry_of(found: domain.Found) -> Entry:
+    """Name the commit that holds an event as the log does, as far as fetching it needs."""
+    position = found.position - (found.version - found.first_version)
+    reference = Reference(found.stream, found.first_version, 0, "", b"", to_micros(found.recorded_at))
+    return Entry(found.partition, position, 0, reference)
+
+
+@cache
+def _cursor_key() -> CursorKey:
+    return cursor_key_from(os.environ, database().clock)
+
+
+def cursors() -> Cursors:
+    return _cursor_key().cursors()
+
+
+def send_step(tenant: str, rebuild_id: str, partition: int) -> None:
+    """
+    Ask a worker for the next step of a rebuild.
+
+    Raises:
+        Unavailable: `queue_unavailable`.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - only rebuilds need it
+
+    step = msgspec.json.encode({"tenant": tenant, "rebuild_id": rebuild_id, "partition": partition}).decode()
+    try:
+        repeat(
+            lambda: client("sqs").send_message(QueueUrl=os.environ["HOLDFAST_REBUILD_QUEUE_URL"], MessageBody=step),
+            on=(BotoCoreError, ClientError, Garbled),
+            budget=SENDING,
+            clock=database().clock,
+        )
+    except (BotoCoreError, ClientError, Garbled) as error:
+        raise Unavailable(
+            "queue_unavailable", "The rebuild could not be handed to a worker. Repeat with the same key."
+        ) from error

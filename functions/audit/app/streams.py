@@ -1,22 +1,20 @@
-"""How the audit trail is reached: its routes, and the wiring behind them."""
+"""Routes of streams: append, read, states."""
 
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from functions.audit import adapters, domain
-from functions.audit.service import AuditTrail
-from holdfast.clock import from_text, to_text
+from functions.audit import domain
+from functions.audit.app.door import STORE_ERRORS, Limit, Version, app, moment, stream_named, trail
+from holdfast.clock import to_text
 from holdfast.cloudevents import BATCH_TYPE
 from holdfast.folds import encode_state
-from holdfast.http import Answer, Api, Caller, Headers, IdempotencyKey, RawBody
+from holdfast.http import Answer, Caller, Headers, IdempotencyKey, RawBody
 from holdfast.http.faults import to_body
-from holdfast.streams import check_stream
+from holdfast.streams import Appended
 
-app = Api("audit", title="Holdfast audit trail", version="1")
-
-PAGE_EVENTS_MAX = 1_000
 EXPECTED_SCHEMA = [{"type": "integer", "minimum": 0, "maximum": domain.VERSION_MAX}, {"const": "any"}, {"type": "null"}]
+ExpectedVersion = Annotated[Any, msgspec.Meta(extra_json_schema={"anyOf": EXPECTED_SCHEMA})]
 
 
 class AppendBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,7 +22,7 @@ class AppendBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     events: list[dict[str, Any]]
     """CloudEvents 1.0: `specversion`, `source`, `type` and `id`; the id may be left out beside an Idempotency-Key."""
-    expected_version: Annotated[Any, msgspec.Meta(extra_json_schema={"anyOf": EXPECTED_SCHEMA})] = msgspec.UNSET
+    expected_version: ExpectedVersion = msgspec.UNSET
     """The stream's last version, 0 or null if it must not exist, or "any"."""
 
 
@@ -35,9 +33,33 @@ class AppendAnswer(msgspec.Struct, frozen=True):
     recorded_at: str
 
 
+class AppendTo(AppendBody, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An append to one of several streams."""
+
+    stream: str
+
+
+class CommitBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Appends to distinct streams, all or none."""
+
+    appends: Annotated[list[AppendTo], msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": domain.APPENDS_MAX})]
+
+
+class AppendedTo(msgspec.Struct, frozen=True):
+    stream: str
+    version: int
+    first_version: int
+    recorded_at: str
+
+
+class CommitAnswer(msgspec.Struct, frozen=True):
+    commit_id: str
+    appends: list[AppendedTo]
+
+
 class EventsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    after: Annotated[int, msgspec.Meta(ge=0, le=domain.VERSION_MAX)] = 0
-    limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_EVENTS_MAX)] = 100
+    after: Version = 0
+    limit: Limit = 100
     order: Literal["asc", "desc"] = "asc"
 
 
@@ -51,10 +73,24 @@ class EventsAnswer(msgspec.Struct, frozen=True):
 class StateQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at: str | None = None
     """Count events that happened until then (RFC 3339)."""
-    version: Annotated[int, msgspec.Meta(ge=0, le=domain.VERSION_MAX)] | None = None
+    version: Version | None = None
     """Count events up to this version."""
     known_at: str | None = None
     """Count events that had been recorded by then (RFC 3339)."""
+
+
+class DiffQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    from_version: Version
+    """0 is before the first event."""
+    to_version: Version | None = None
+    """The stream's last version if not said."""
+
+
+class DiffAnswer(msgspec.Struct, frozen=True, rename={"from_version": "from", "to_version": "to"}):
+    patch: Any
+    """A JSON merge patch (RFC 7396)."""
+    from_version: int
+    to_version: int
 
 
 class StateAnswer(msgspec.Struct, frozen=True):
@@ -68,7 +104,6 @@ class StateAnswer(msgspec.Struct, frozen=True):
     last_version: int
 
 
-STORE_ERRORS = {429: ["store_throttled"], 503: ["store_unavailable"]}
 READ_ERRORS = {400: ["invalid_stream"], 404: ["stream_not_found"], **STORE_ERRORS}
 STATE_ERRORS = {
     **READ_ERRORS,
@@ -94,6 +129,16 @@ APPEND_ERRORS = {
     429: ["store_throttled"],
     503: ["contended", "clock_skew", "boundary_expired", "store_unavailable", "outcome_unknown"],
 }
+COMMIT_ERRORS = {
+    **APPEND_ERRORS,
+    400: [*APPEND_ERRORS[400], "no_appends", "duplicate_stream"],
+    413: [*APPEND_ERRORS[413], "too_many_appends", "transaction_too_large"],
+}
+DIFF_ERRORS = {
+    **STATE_ERRORS,
+    400: ["invalid_stream", "invalid_range"],
+    422: ["state_too_large", "no_merge_patch"],
+}
 
 
 @app.post(
@@ -108,17 +153,19 @@ def post_events(
 ) -> Answer[AppendAnswer]:
     """Append events to a stream, all or none, where it ends at the expected version."""
     name = stream_named(stream)
-    writing = domain.understand_append(
-        request_of(body, headers),
-        stream=name,
-        tenant=caller.tenant,
-        subject=caller.subject,
-        may_act_as="audit:act-as" in caller.scopes,
-        idempotency_key=key,
-    )
-    appended = trail(caller).append(name, writing)
+    writing = domain.understand_append(request_of(body, headers), stream=name, caller=author(caller, key))
+    (appended,) = trail(caller).append(writing)
     answer = AppendAnswer(appended.version, appended.first_version, appended.commit_id, to_text(appended.recorded_at))
-    return Answer(answer, headers={"Idempotency-Replayed": "true"} if appended.is_replay else {})
+    return Answer(answer, headers=replay_header(appended))
+
+
+@app.post("/v1/commits", scope="audit:append", status=201, raises=COMMIT_ERRORS)
+def post_commits(caller: Caller, body: RawBody, key: IdempotencyKey | None) -> Answer[CommitAnswer]:
+    """Append events to several streams, to all of them or to none."""
+    writing = domain.understand_commit(requests_of(body), caller=author(caller, key))
+    appended = trail(caller).append(writing)
+    places = [AppendedTo(each.stream, each.version, each.first_version, to_text(each.recorded_at)) for each in appended]
+    return Answer(CommitAnswer(writing.commit_id, places), headers=replay_header(appended[0]))
 
 
 @app.get(
@@ -149,29 +196,52 @@ def get_state(caller: Caller, stream: str, query: StateQuery) -> StateAnswer:
     found = trail(caller).state(
         name,
         version=query.version,
-        at=from_text(query.at) if query.at is not None else None,
-        known_at=from_text(query.known_at) if query.known_at is not None else None,
+        at=moment(query.at, "at"),
+        known_at=moment(query.known_at, "known_at"),
     )
     return StateAnswer(
         stream=name,
         state=msgspec.Raw(encode_state(found.folded.state)),
         version=found.folded.version,
         events_applied=found.folded.events_applied,
-        events_erased=0,
+        events_erased=found.folded.events_erased,
         unapplied=list(found.folded.unapplied),
         reducer=found.reducer,
         last_version=found.last_version,
     )
 
 
-def trail(caller: Caller) -> AuditTrail:
-    """Wire the service to the caller's own streams."""
-    return AuditTrail(adapters.event_stores().of(caller.tenant, caller.subject))
+@app.get("/v1/streams/{stream}/diff", scope="audit:read", raises=DIFF_ERRORS)
+def get_diff(caller: Caller, stream: str, query: DiffQuery) -> DiffAnswer:
+    """Say what changed in a stream's state from one version to another."""
+    changes = trail(caller).changes(stream_named(stream), query.from_version, query.to_version)
+    return DiffAnswer(changes.patch, changes.from_version, changes.to_version)
 
 
-def stream_named(segment: str) -> str:
-    """Read a stream's name from a path segment, where `~` stands for `/` (no name holds a `~`)."""
-    return check_stream(segment.replace("~", "/"))
+def author(caller: Caller, key: IdempotencyKey | None) -> domain.Caller:
+    return domain.Caller(
+        tenant=caller.tenant,
+        subject=caller.subject,
+        may_act_as="audit:act-as" in caller.scopes,
+        idempotency_key=key,
+    )
+
+
+def replay_header(appended: Appended) -> dict[str, str]:
+    return {"Idempotency-Replayed": "true"} if appended.is_replay else {}
+
+
+def requests_of(body: RawBody) -> list[tuple[str, domain.AppendRequest]]:
+    content = to_body(body.content, CommitBody)
+    return [
+        (
+            each.stream,
+            domain.AppendRequest(
+                each.expected_version, each.events, f"/appends/{index}/events", f"/appends/{index}/expected_version"
+            ),
+        )
+        for index, each in enumerate(content.appends)
+    ]
 
 
 def request_of(body: RawBody, headers: Headers) -> domain.AppendRequest:

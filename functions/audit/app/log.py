@@ -1,0 +1,161 @@
+"""Routes of the log: its commits in their order, its heads, and proofs of what they say. Hashes are base64."""
+
+from itertools import islice
+from typing import Annotated
+
+import msgspec
+
+from functions.audit import adapters, domain
+from functions.audit.app.door import STORE_ERRORS, Limit, Version, app, prover, stream_named
+from functions.audit.service import EventProof
+from holdfast.clock import from_micros, to_text
+from holdfast.http import Caller
+from holdfast.http.faults import WHOLE_NUMBER
+from holdfast.log import PARTITIONS, Entry, Head, log_id
+from holdfast.log.reader import check_partition
+
+Size = Version
+
+
+class LogAnswer(msgspec.Struct, frozen=True):
+    log_id: str
+    partitions: int
+
+
+class PartitionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    after: Version = 0
+    """A position; commits that hold later ones follow."""
+    limit: Limit = 100
+
+
+class HeadAnswer(msgspec.Struct, frozen=True):
+    partition: int
+    size: int
+    """Commits, which are the leaves of the tree."""
+    position: int
+    """Events in them."""
+    root: bytes
+    recorded_at: str | None
+    """When the latest of them was recorded; null where there is none."""
+
+    @classmethod
+    def of(cls, head: Head) -> "HeadAnswer":
+        recorded_at = to_text(head.recorded_at) if head.recorded_at else None
+        return cls(head.partition, head.size, head.position, head.root, recorded_at)
+
+
+class EntryItem(msgspec.Struct, frozen=True):
+    position: int
+    events: int
+    leaf: int
+    stream: str
+    first_version: int
+    commit_id: str
+    leaf_hash: bytes
+    recorded_at: str
+
+    @classmethod
+    def of(cls, entry: Entry) -> "EntryItem":
+        reference = entry.reference
+        return cls(
+            position=entry.position,
+            events=reference.events,
+            leaf=entry.leaf,
+            stream=reference.stream,
+            first_version=reference.first_version,
+            commit_id=reference.commit_id,
+            leaf_hash=reference.leaf_hash,
+            recorded_at=to_text(from_micros(reference.recorded_at)),
+        )
+
+
+class PartitionAnswer(msgspec.Struct, frozen=True):
+    partition: int
+    entries: list[EntryItem]
+    next_after: int | None
+    head: HeadAnswer
+
+
+class InclusionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    stream: str
+    version: Annotated[int, msgspec.Meta(ge=1, le=domain.VERSION_MAX)]
+    size: Size | None = None
+    """Of the tree, in commits; all of them if not said."""
+
+
+class ConsistencyQuery(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"first": "from", "second": "to"}
+):
+    first: Size
+    second: Size
+
+
+class ConsistencyAnswer(msgspec.Struct, frozen=True, rename={"first": "from", "second": "to"}):
+    first: int
+    second: int
+    path: list[bytes]
+    root_from: bytes
+    root_to: bytes
+
+
+LOG_ERRORS = {**STORE_ERRORS, 404: ["partition_not_found"]}
+CONSISTENCY_ERRORS = {**LOG_ERRORS, 400: ["invalid_range"]}
+INCLUSION_ERRORS = {
+    **STORE_ERRORS,
+    400: ["invalid_stream", "invalid_range"],
+    404: ["partition_not_found", "stream_not_found", "version_not_found"],
+    503: ["store_unavailable", "not_in_log_yet"],
+}
+
+
+@app.get("/v1/log", scope="audit:verify")
+def get_log(caller: Caller) -> LogAnswer:
+    """Name the caller's log, and say how many partitions it has."""
+    return LogAnswer(log_id("audit", caller.tenant), PARTITIONS)
+
+
+@app.get("/v1/log/{partition}", scope="audit:verify", raises=LOG_ERRORS)
+def get_partition(caller: Caller, partition: str, query: PartitionQuery) -> PartitionAnswer:
+    """Read the commits of a partition in their order, a page at a time."""
+    log, number = adapters.log_of(caller.tenant), partition_named(partition)
+    head = log.head(number)
+    entries = list(islice(log.entries(number, query.after, until=head.position), query.limit))
+    follows = bool(entries) and entries[-1].last_position < head.position
+    return PartitionAnswer(
+        partition=number,
+        entries=[EntryItem.of(entry) for entry in entries],
+        next_after=entries[-1].last_position if follows else None,
+        head=HeadAnswer.of(head),
+    )
+
+
+@app.get("/v1/log/{partition}/head", scope="audit:verify", raises=LOG_ERRORS)
+def get_head(caller: Caller, partition: str) -> HeadAnswer:
+    """Say how far a partition has come, and the root of its tree."""
+    return HeadAnswer.of(adapters.log_of(caller.tenant).head(partition_named(partition)))
+
+
+@app.get("/v1/log/{partition}/inclusion", scope="audit:verify", raises=INCLUSION_ERRORS)
+def get_inclusion(caller: Caller, partition: str, query: InclusionQuery) -> EventProof:
+    """Prove that an event is in a partition (RFC 9162, section 2.1.3), without showing its neighbours."""
+    number = partition_named(partition)
+    return prover(caller).prove(number, stream_named(query.stream), query.version, query.size)
+
+
+@app.get("/v1/log/{partition}/consistency", scope="audit:verify", raises=CONSISTENCY_ERRORS)
+def get_consistency(caller: Caller, partition: str, query: ConsistencyQuery) -> ConsistencyAnswer:
+    """Prove that a partition only grew between two sizes (RFC 9162, section 2.1.4)."""
+    log = adapters.log_of(caller.tenant)
+    proof = log.consistency(partition_named(partition), query.first, query.second)
+    return ConsistencyAnswer(proof.first, proof.second, list(proof.path), proof.root_first, proof.root_second)
+
+
+def partition_named(segment: str) -> int:
+    """
+    Read a partition's number.
+
+    Raises:
+        NotFound: `partition_not_found`; it is no number, or there is no such partition.
+    """
+    is_number = WHOLE_NUMBER.fullmatch(segment) and len(segment) == 1
+    return check_partition(int(segment) if is_number else -1)

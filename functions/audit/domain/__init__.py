@@ -1,0 +1,82 @@
+"""
+What is true of an audit trail: pure.
+
+    appending  what an append must say, and what its refusal tells
+    paging     pages of a stream's events
+    states     what may be asked of states, and what changed between two
+    views      the read models, as functions of events
+    searching  which rows of them a search reads, and where a page ends
+    listing    pages of those that are kept by partition
+    pace       how fast a rebuild goes
+"""
+
+from functions.audit.domain.appending import (
+    APPENDS_MAX,
+    VERSION_MAX,
+    AppendRequest,
+    Caller,
+    Writing,
+    expected_in,
+    understand_append,
+    understand_commit,
+    understand_expected,
+    winner_facts,
+)
+from functions.audit.domain.listing import Bounds, Count, Listed, StreamFacts, days_within, merged, streams_within
+from functions.audit.domain.pace import Pace, pace_of
+from functions.audit.domain.paging import PAGE_BYTES_MAX, Page, page_of, travelling_bytes
+from functions.audit.domain.searching import (
+    Place,
+    Rows,
+    Search,
+    SearchPage,
+    Span,
+    check_search,
+    check_span,
+    find,
+)
+from functions.audit.domain.states import check_version, merge_patch, reducers, stream_not_found
+from functions.audit.domain.views import ACTIVITY, EVENTS, STREAMS, VIEWS, Found
+
+__all__ = [
+    "ACTIVITY",
+    "APPENDS_MAX",
+    "EVENTS",
+    "PAGE_BYTES_MAX",
+    "STREAMS",
+    "VERSION_MAX",
+    "VIEWS",
+    "AppendRequest",
+    "Bounds",
+    "Caller",
+    "Count",
+    "Found",
+    "Listed",
+    "Pace",
+    "Page",
+    "Place",
+    "Rows",
+    "Search",
+    "SearchPage",
+    "Span",
+    "StreamFacts",
+    "Writing",
+    "check_search",
+    "check_span",
+    "check_version",
+    "days_within",
+    "expected_in",
+    "find",
+    "merge_patch",
+    "merged",
+    "pace_of",
+    "page_of",
+    "reducers",
+    "stream_not_found",
+    "streams_within",
+    "travelling_bytes",
+    "understand_append",
+    "understand_commit",
+    "understand_expected",
+    "winner_facts",
+]

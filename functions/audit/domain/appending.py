@@ -1,0 +1,228 @@
+"""What an append must say, and what its refusal tells: pure."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from functions.audit.domain.paging import PAGE_BYTES_MAX, travelling_bytes
+from holdfast import cloudevents
+from holdfast.cloudevents import Attributes
+from holdfast.errors import Denied, Invalid
+from holdfast.ids import derived
+from holdfast.streams import ANY, EVENTS_MAX, Append, Commit, Expected, check_stream
+from holdfast.streams.packing import fingerprint_of
+
+VERSION_MAX: Final = 2**53 - 1
+"""The largest version that JSON carries exactly."""
+WINNER_EVENTS_MAX: Final = 100
+"""Events handed back by a refused append; more of them are read."""
+APPENDS_MAX: Final = 20
+"""Streams that one commit reaches."""
+
+
+class AppendRequest(msgspec.Struct, frozen=True):
+    """An append as it was asked for."""
+
+    expected: Any
+    events: Any
+    pointer: str
+    """Where the events stand in the body."""
+    expected_pointer: str = "/expected_version"
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who appends, and under which key."""
+
+    tenant: str
+    subject: str
+    may_act_as: bool
+    """Whether events may name another actor than the subject."""
+    idempotency_key: str | None
+
+
+class Writing(msgspec.Struct, frozen=True):
+    """What was understood of appends: what to store, and the id that makes a repeat of them recognisable."""
+
+    appends: tuple[Append[bytes], ...]
+    commit_id: str
+
+
+def understand_append(request: AppendRequest, *, stream: str, caller: Caller) -> Writing:
+    """
+    Turn a request into what is stored, or say what is wrong with it.
+
+    The commit's id is derived from the idempotency key, or without one from the events' own identities;
+    so a repeat is recognised by what is stored, whenever it comes. The fingerprint is taken of the request as
+    it came, before anything is filled in.
+
+    Raises:
+        Invalid: `invalid_expected_version no_events too_many_events invalid_event invalid_time
+            duplicate_event_id event_too_large`.
+        Denied: `actor_not_allowed`.
+    """
+    expected = understand_expected(request)
+    understood = _Events.of(request, caller, scope=())
+    _check_identities([understood])
+    if caller.idempotency_key is not None:
+        commit_id = derived("commit by key", caller.tenant, stream, caller.idempotency_key)
+    else:
+        commit_id = derived("commit by events", caller.tenant, stream, *understood.identities)
+    return Writing((understood.append_to(stream, expected),), commit_id)
+
+
+def understand_commit(requests: Sequence[tuple[str, AppendRequest]], *, caller: Caller) -> Writing:
+    """
+    Turn a request for appends to several streams, each with its name, into what is stored all or none.
+
+    Its id is derived as that of a single append, and is no single append's.
+
+    Raises:
+        Invalid: those of `understand_append`, and `no_appends too_many_appends duplicate_stream invalid_stream`.
+        Denied: `actor_not_allowed`.
+    """
+    if not requests:
+        raise Invalid("no_appends", "Append to at least one stream.", pointer="/appends")
+    if len(requests) > APPENDS_MAX:
+        raise Invalid(
+            "too_many_appends", f"Append to at most {APPENDS_MAX} streams at once.", status=413, pointer="/appends"
+        )
+    named: dict[str, _Events] = {}
+    appends: list[Append[bytes]] = []
+    for index, (stream, request) in enumerate(requests):
+        if check_stream(stream) in named:
+            raise Invalid(
+                "duplicate_stream",
+                "Name each stream once, and put all its events into one append.",
+                pointer=f"/appends/{index}/stream",
+            )
+        expected = understand_expected(request)
+        named[stream] = _Events.of(request, caller, scope=(stream,))
+        appends.append(named[stream].append_to(stream, expected))
+    _check_identities(list(named.values()))
+    if caller.idempotency_key is not None:
+        return Writing(tuple(appends), derived("commits by key", caller.tenant, caller.idempotency_key))
+    identities = (
+        part for stream, events in named.items() for part in (stream, str(len(events.understood)), *events.identities)
+    )
+    return Writing(tuple(appends), derived("commits by events", caller.tenant, *identities))
+
+
+def expected_in(header: str | None) -> Any:
+    """Read an expectation out of a header: digits, `null` or `any`; what is none of them stays as it is."""
+    match header:
+        case None:
+            return msgspec.UNSET
+        case "null":
+            return None
+        case _ if header.isascii() and header.isdecimal() and len(header) <= len(str(VERSION_MAX)):
+            return int(header)
+        case _:
+            return header
+
+
+def understand_expected(request: AppendRequest) -> Expected:
+    """Read an expected version: a whole number, null for 0, or "any"."""
+    expected = request.expected
+    if expected is None:
+        return 0
+    if expected == ANY:
+        return ANY
+    if isinstance(expected, int) and not isinstance(expected, bool) and 0 <= expected <= VERSION_MAX:
+        return expected
+    raise Invalid(
+        "invalid_expected_version",
+        'Say expected_version: the stream\'s last version, 0 or null if it must not exist, or "any".',
+        pointer=request.expected_pointer,
+    )
+
+
+def winner_facts(winner: Commit[bytes] | None) -> dict[str, Any]:
+    """Say what took the place that a refused append expected: the events, or where to read them."""
+    if winner is None:
+        return {}
+    elsewhere = {"events_after": winner.first_version - 1}
+    if len(winner.events) > WINNER_EVENTS_MAX:
+        return elsewhere
+    events = [msgspec.json.encode(event) for event in cloudevents.rendered(winner)]
+    if sum(map(travelling_bytes, events)) > PAGE_BYTES_MAX:
+        return elsewhere
+    return {"events": [msgspec.Raw(event) for event in events]}
+
+
+class _Events(msgspec.Struct, frozen=True):
+    """The events of one append: as they came, as they were understood, and where each stands in the body."""
+
+    listed: list[Any]
+    understood: list[Attributes]
+    pointers: list[str]
+
+    @classmethod
+    def of(cls, request: AppendRequest, caller: Caller, scope: tuple[str, ...]) -> "_Events":
+        """Check each event; *scope* tells apart those of one request that have no id of their own."""
+        listed = _listed(request)
+        pointers = [f"{request.pointer}/{index}" for index in range(len(listed))]
+        understood = [
+            cloudevents.check(_with_id(event, caller, (*scope, str(index))), pointer)
+            for index, (event, pointer) in enumerate(zip(listed, pointers, strict=True))
+        ]
+        events = cls(listed, understood, pointers)
+        if not caller.may_act_as:
+            events.check_actors(caller.subject)
+        return events
+
+    @property
+    def identities(self) -> list[str]:
+        return [part for event in self.understood for part in cloudevents.identity(event)]
+
+    def check_actors(self, subject: str) -> None:
+        for event, pointer in zip(self.understood, self.pointers, strict=True):
+            if event.get("actor", subject) != subject:
+                raise Denied(
+                    "actor_not_allowed",
+                    "Naming another actor than the token's subject takes the scope audit:act-as.",
+                    pointer=f"{pointer}/actor",
+                )
+
+    def append_to(self, stream: str, expected: Expected) -> Append[bytes]:
+        return Append(
+            stream,
+            expected,
+            events=tuple(map(cloudevents.encode, self.understood, self.pointers)),
+            fingerprint=fingerprint_of(msgspec.json.encode(event, order="sorted") for event in self.listed),
+        )
+
+
+def _with_id(event: Any, caller: Caller, place: tuple[str, ...]) -> Any:
+    """Name an event that has no id after the call that sends it, so that a repeat names it alike."""
+    key = caller.idempotency_key
+    if key is None or not isinstance(event, dict) or event.get("id") is not None:
+        return event
+    return {**event, "id": derived("event", key, *place)}
+
+
+def _listed(request: AppendRequest) -> list[Any]:
+    events = request.events
+    if not isinstance(events, list) or not events:
+        raise Invalid("no_events", "Send a list of at least one event.", pointer=request.pointer)
+    if len(events) > EVENTS_MAX:
+        raise Invalid(
+            "too_many_events",
+            f"Send at most {EVENTS_MAX} events at a time; the rest next.",
+            status=413,
+            pointer=request.pointer,
+        )
+    return events
+
+
+def _check_identities(appends: Sequence[_Events]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for events in appends:
+        for event, pointer in zip(events.understood, events.pointers, strict=True):
+            if cloudevents.identity(event) in seen:
+                raise Invalid(
+                    "duplicate_event_id",
+                    "Two events of this request have the same source and id.",
+                    pointer=f"{pointer}/id",
+                )
+            seen.add(cloudevents.identity(event))
