@@ -116,10 +116,10 @@ def kms() -> Iterator[Any]:
 
 
 class TestOnKms(KeyRingPromises):
-    # A blob that names another key is refused by KMS with IncorrectKeyException, and by moto with AccessDeniedException,
-    # which on KMS tells a fault of our rights. What either means is shown below.
+    # A blob that names another key is refused by KMS with IncorrectKeyException, and by moto with
+    # AccessDeniedException, which on KMS tells a fault of our rights. What either means is shown below.
     test_another_ring_does_not_unwrap_it = None  # type: ignore[assignment]
-    test_nor_does_one_that_was_changed_where_it_begins = None  # type: ignore[assignment]
+    test_nor_does_one_that_was_changed_where_it_begins = None
 
     @pytest.fixture
     def ring(self, kms: Any) -> KeyRing:
