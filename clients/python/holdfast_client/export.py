@@ -107,7 +107,7 @@ class Export:
         except NotFound:
             return None
 
-    def keys(self) -> list[dict[str, Any]]:
+    def named_keys(self) -> list[dict[str, Any]]:
         """Fetch the public keys that the service names (JWK). A verifier does not ask: it pins."""
         return self._transport.run(self._calls.keys()).keys
 
@@ -164,8 +164,11 @@ class Export:
     def _told(
         self, anchor: Anchor, sizes: Mapping[int, int], seen_seq: int | None, from_leaves: Mapping[int, int]
     ) -> Iterator[Any]:
-        statement = msgspec.json.decode(anchor.statement, type=Statement)
-        leaf = msgspec.json.decode(anchor.heads[0].leaf, type=HeadLeaf)
+        try:
+            statement = msgspec.json.decode(anchor.statement, type=Statement)
+            leaf = msgspec.json.decode(anchor.heads[0].leaf, type=HeadLeaf)
+        except (msgspec.MsgspecError, IndexError) as error:
+            raise Unavailable("unreadable_answer", f"The service's anchor is none of this log: {error}") from error
         extents = [Extent(partition, from_leaves.get(partition, 0), size) for partition, size in sorted(sizes.items())]
         now = time_text(datetime.now(UTC))
         yield Manifest(
