@@ -4,7 +4,9 @@ Bundle, deploy and run Holdfast: the same code for AWS and for the local engine.
     services    which services exist
     layers      what every function shares: the kernel, and the locked third-party packages
     bundle      one service -> a Chalice project -> its zip and its SAM template
+    fragments   stacks/<service>.yaml, made whole with what it asks for
     template    Chalice's template + stacks/<service>.yaml -> what CloudFormation gets
+    differences what of that the local engine cannot do
     changes     what a change set would do, by kind; what it puts at risk; who has to confirm it (pure)
     deploy      plan, apply and destroy, over CloudFormation
     tokens      the keys that functions verify tokens with, and the tokens

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from stacks.fragments import Resource, Template
 from stacks.layers import Archive
-from stacks.template import Resource, Template
 
 
 class Kind(StrEnum):
@@ -461,26 +461,5 @@ def _plain(value: Any) -> Any:
             return {key: _plain(each) for key, each in value.items()}
         case list():
             return [_plain(each) for each in value]
-        case _:
-            return value
-
-
-def with_parameters(template: Template, parameters: Mapping[str, str]) -> Template:
-    """Fill parameters (or their defaults) in where a template refers to them, so that what they change shows."""
-    values = {name: str(each["Default"]) for name, each in template.get("Parameters", {}).items() if "Default" in each}
-    filled: Template = _filled(template, {**values, **parameters})
-    return filled
-
-
-def _filled(value: Any, parameters: Mapping[str, str]) -> Any:
-    match value:
-        case {"Ref": str(name)} if name in parameters:
-            return parameters[name]
-        case {"Fn::Sub": str(pattern)}:
-            return {"Fn::Sub": re.sub(r"\$\{(\w+)\}", lambda m: parameters.get(m[1], m[0]), pattern)}
-        case dict():
-            return {key: _filled(each, parameters) for key, each in value.items()}
-        case list():
-            return [_filled(each, parameters) for each in value]
         case _:
             return value

@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 from botocore.exceptions import ClientError
 
 from stacks import DeployFailed, Outdated
-from stacks.changes import StackSource, with_parameters
+from stacks.changes import StackSource
+from stacks.fragments import Template, with_parameters
 from stacks.target import Target
-from stacks.template import Template, is_large, text
+from stacks.template import is_large, text
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ are made before anything is deployed. That is possible for a service whose layer
 a layer is named by its content: the first version of such a name is 1, so its address is known.
 
 The same code serves AWS and the local engine. What the engine cannot do is left out of the template
-(`template.for_local_engine`); here only its gateway responses are put right.
+(`differences.for_local_engine`); here only its gateway responses are put right.
 """
 
 import contextlib
@@ -21,7 +21,19 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from stacks import ROOT, Outdated, Refused, bundle, changes, cloudformation, layers, template, tokens
+from stacks import (
+    ROOT,
+    Outdated,
+    Refused,
+    bundle,
+    changes,
+    cloudformation,
+    differences,
+    fragments,
+    layers,
+    template,
+    tokens,
+)
 from stacks import home as default_home
 from stacks.bundle import STAGE
 from stacks.changes import Change, Kind, StackPlan, StackSource
@@ -33,6 +45,8 @@ __all__ = ["Kept", "Report", "Target", "apply", "deploy", "destroy", "discard", 
 
 ARTIFACTS_STACK = "holdfast-artifacts"
 BASE_STACK = "holdfast-base"
+EVENT_BUS = "holdfast"
+"""The bus in stacks/base.yaml."""
 
 
 PLANS_MAX = 2
@@ -174,6 +188,7 @@ def sources(
     values = {
         "ArtifactBucket": f"holdfast-artifacts-{place.account}-{place.region}",
         "AlarmTopic": place.arn("sns", "holdfast-alarms"),
+        "EventBus": EVENT_BUS,
         "RevocationsTable": tokens.REVOCATIONS_TABLE,
         "Runtime": f"python{layers.python_version()}",
         "KernelLayerName": _layer_name(kernel),
@@ -183,8 +198,8 @@ def sources(
     }
     values |= _layer_addresses(target, place, values)
     shared = [
-        _source(ARTIFACTS_STACK, template.read("artifacts", root), values),
-        _source(BASE_STACK, template.read("base", root), values, (kernel, dependencies)),
+        _source(ARTIFACTS_STACK, fragments.read("artifacts", root), values),
+        _source(BASE_STACK, fragments.read("base", root), values, (kernel, dependencies)),
     ]
     return shared + [_service_source(service, values, report, home=home, root=root) for service in services]
 
@@ -192,14 +207,14 @@ def sources(
 def _service_source(service: str, values: dict[str, str], report: Report, *, home: Path, root: Path) -> StackSource:
     report.step(f"Bundling {service}")
     bundled = bundle.bundle(service, home, root)
-    merged = template.merge(bundled, template.read(service, root))
+    merged = template.merge(bundled, fragments.read(service, root), root)
     values = {**values, "CodeKey": bundled.code.key}
     return _source(f"holdfast-{service}", merged, values, (bundled.code,), service)
 
 
 def _source(
     stack: str,
-    wanted: template.Template,
+    wanted: fragments.Template,
     values: dict[str, str],
     uploads: tuple[Archive, ...] = (),
     service: str | None = None,
@@ -248,7 +263,7 @@ def _sent(target: Target, source: StackSource) -> StackSource:
     """Leave out, only when it is sent there, what the local engine cannot do: stacks.local reads it from the source."""
     if not target.is_local:
         return source
-    return replace(source, template=template.for_local_engine(source.template))
+    return replace(source, template=differences.for_local_engine(source.template))
 
 
 def _plan_one(target: Target, source: StackSource) -> StackPlan:
@@ -262,8 +277,8 @@ def _plan_one(target: Target, source: StackSource) -> StackPlan:
         change_set_id = _create_change_set(target, source, is_new=stack is None)
         described = cloudformation.described_changes(target, change_set_id) if change_set_id else []
         told = tuple(changes.change_of(each) for each in described)
-    before = changes.with_parameters(deployed, stack.parameters if stack else {})
-    after = changes.with_parameters(source.template, source.parameters)
+    before = fragments.with_parameters(deployed, stack.parameters if stack else {})
+    after = fragments.with_parameters(source.template, source.parameters)
     return StackPlan(
         source=source,
         is_new=stack is None,
@@ -280,7 +295,7 @@ def _create_change_set(target: Target, source: StackSource, *, is_new: bool) -> 
 
     It is asked for only then, since CloudFormation's rules for it are narrower.
     """
-    resources = changes.with_parameters(source.template, source.parameters)["Resources"]
+    resources = fragments.with_parameters(source.template, source.parameters)["Resources"]
     kept = is_new and any(
         cloudformation.is_kept(target, resource["Type"], name)
         for resource in resources.values()
@@ -339,7 +354,7 @@ def _check_layers(target: Target, plans: Sequence[StackPlan]) -> None:
                 )
 
 
-def _put_gateway_responses(target: Target, api_id: str, wanted: template.Template) -> None:
+def _put_gateway_responses(target: Target, api_id: str, wanted: fragments.Template) -> None:
     """Give the local engine's API its own refusals: it does not read them where AWS does, in the API's definition."""
     client = target.client("apigateway")
     for kind, response in wanted["Resources"][template.API]["Properties"]["GatewayResponses"].items():

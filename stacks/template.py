@@ -1,11 +1,12 @@
 """
 What CloudFormation gets: Chalice's template and stacks/<service>.yaml, made one.
 
-Chalice knows the functions, their routes and their triggers; the yaml file knows what they stand on. The
-two never speak of the same thing: a name that both use is an error. What is added here is what every
-service shares, so that no yaml file has to repeat it:
+Chalice knows the functions and their routes; the yaml file (made whole by `fragments`) knows what they stand on and
+what else calls them. The two never speak of the same thing: a name that both use is an error. What is added here is
+what every service shares, so that no yaml file has to repeat it:
 
-* a function gets the role that the yaml file names after it, and its logs the group made for it there;
+* a function gets the role that the yaml file names after it, its logs a group with an end, and the role the right to
+  write them; alarms tell of its errors and of its throttles;
 * its code, its layers, and the settings that the kernel reads;
 * the API's own refusals, made before any function runs, are problems (RFC 9457) like all others.
 """
@@ -17,28 +18,24 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from holdfast.http.answers import PROBLEM_TYPE
 from stacks import ROOT, BuildFailed
 from stacks.bundle import Bundle
-from stacks.local.profile import LocalProfile, StreamSource, TtlAttribute
-
-Template = dict[str, Any]
-Resource = dict[str, Any]
+from stacks.fragments import API_HANDLER, Resource, Template, joined, role_name, whole
 
 INLINE_BYTES_MAX = 51_200
 """The most that CloudFormation takes in a request (TemplateBody); a larger template travels by S3."""
 
 API = "RestAPI"
-API_HANDLER = "APIHandler"
-"""Chalice's logical ids of the API and of the function behind its routes."""
+"""Chalice's logical id of the API."""
 
 FUNCTION = "AWS::Serverless::Function"
-TABLE = "AWS::DynamoDB::Table"
-EVENT_SOURCE = "AWS::Lambda::EventSourceMapping"
 LOG_GROUP = "AWS::Logs::LogGroup"
 ALARM = "AWS::CloudWatch::Alarm"
+
+LOGS_DAYS = 30
+BACKGROUND_SECONDS_MAX = 60
+"""A function's time where nobody waits for an answer; that in chalice.json ends before API Gateway gives up (29 s)."""
 
 REQUESTS_PER_SECOND_MAX = 500
 REQUESTS_BURST_MAX = 1_000
@@ -75,40 +72,6 @@ GATEWAY_RESPONSES: dict[str, tuple[int, str, bool, str]] = {
 """API Gateway's own answers (its "gateway response types"): status, code, whether to repeat, and a sentence."""
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms: `!Ref X` is `{"Ref": "X"}`."""
-
-
-def _short_form(loader: _Loader, tag: str, node: yaml.Node) -> dict[str, Any]:
-    match node:
-        case yaml.ScalarNode():
-            value: Any = loader.construct_scalar(node)
-        case yaml.SequenceNode():
-            value = loader.construct_sequence(node, deep=True)
-        case yaml.MappingNode():
-            value = loader.construct_mapping(node, deep=True)
-    if tag == "GetAtt" and isinstance(value, str):
-        value = value.split(".", 1)
-    return {tag if tag in {"Ref", "Condition"} else f"Fn::{tag}": value}
-
-
-_Loader.add_multi_constructor("!", _short_form)
-
-
-def read(name: str, root: Path = ROOT) -> Template:
-    """
-    Read `stacks/<name>.yaml`.
-
-    Raises:
-        BuildFailed: there is no such file.
-    """
-    path = root / "stacks" / f"{name}.yaml"
-    if not path.exists():
-        raise BuildFailed(f"There is no stacks/{name}.yaml.", "A service has its tables, roles and alarms there.")
-    template: Template = yaml.load(path.read_text(), _Loader)  # noqa: S506 - a SafeLoader with CloudFormation's tags
-    return template
-
-
 def text(template: Template) -> str:
     """Write a template as it is sent: as short as JSON can be, and the same whenever it is the same."""
     return json.dumps(template, separators=(",", ":"), sort_keys=True)
@@ -125,36 +88,24 @@ def parameters_of(template: Template, values: Mapping[str, str]) -> dict[str, st
     return {name: value for name, value in values.items() if name in declared}
 
 
-def merge(bundle: Bundle, own: Template) -> Template:
+def merge(bundle: Bundle, own: Template, root: Path = ROOT) -> Template:
     """
     Make one template of Chalice's and of stacks/<service>.yaml.
 
     Raises:
-        BuildFailed: both define the same name, or a function lacks its role or its log group.
+        BuildFailed: both define the same name, a function lacks its role, or a role its function.
     """
-    merged = json.loads(json.dumps(bundle.template))
-    for section in ("Parameters", "Resources", "Outputs"):
-        merged[section] = _joined(section, merged.get(section, {}), own.get(section, {}), bundle.service)
-    for section in ("Description", "Conditions", "Mappings", "Globals"):
-        if section in own:
-            merged[section] = own[section]
-    merged["Parameters"] |= _shared_parameters()
-    for logical_id, resource in merged["Resources"].items():
-        if resource["Type"] == FUNCTION:
-            _complete_function(logical_id, resource, bundle.service, merged["Resources"])
+    made = json.loads(json.dumps(bundle.template))
+    functions = [name for name, resource in made["Resources"].items() if resource["Type"] == FUNCTION]
+    own = whole(own, bundle.service, functions, root)
+    merged = joined(made, own, f"Chalice from functions/{bundle.service}", bundle.service)
+    merged.pop("Metadata", None)
+    merged["Parameters"] = merged.get("Parameters", {}) | _shared_parameters()
+    for logical_id in functions:
+        _complete_function(logical_id, bundle.service, merged["Resources"])
     if API in merged["Resources"]:
         _complete_api(merged["Resources"][API], bundle.service)
-    return merged  # type: ignore[no-any-return]
-
-
-def _joined(section: str, chalice: Template, own: Template, service: str) -> Template:
-    both = sorted(chalice.keys() & own.keys())
-    if both:
-        raise BuildFailed(
-            f"{section} {', '.join(both)}: both in stacks/{service}.yaml and made by Chalice from functions/{service}.",
-            f"Rename it in stacks/{service}.yaml; what Chalice declares is completed in stacks/template.py.",
-        )
-    return chalice | own
+    return merged
 
 
 def _shared_parameters() -> Template:
@@ -164,6 +115,7 @@ def _shared_parameters() -> Template:
         "KernelLayerArn": {"Type": "String"},
         "DependenciesLayerArn": {"Type": "String"},
         "RevocationsTable": {"Type": "String"},
+        "AlarmTopic": {"Type": "String"},
         "RequestsPerSecondMax": {"Type": "Number", "Default": REQUESTS_PER_SECOND_MAX},
         "RequestsBurstMax": {"Type": "Number", "Default": REQUESTS_BURST_MAX},
     }
@@ -177,26 +129,20 @@ def function_name(service: str, logical_id: str) -> str:
     return f"holdfast-{service}-{words.lower()}"
 
 
-def role_name(logical_id: str) -> str:
-    """Name the role of a function in stacks/<service>.yaml."""
-    return "ApiHandlerRole" if logical_id == API_HANDLER else f"{logical_id}Role"
-
-
-def _complete_function(logical_id: str, function: Resource, service: str, resources: Template) -> None:
+def _complete_function(logical_id: str, service: str, resources: Template) -> None:
     name, role = function_name(service, logical_id), role_name(logical_id)
-    log_group = f"/aws/lambda/{name}"
-    groups = [r["Properties"].get("LogGroupName") for r in resources.values() if r["Type"] == LOG_GROUP]
-    for missing, what in ((role not in resources, role), (log_group not in groups, f"a log group {log_group}")):
-        if missing:
-            raise BuildFailed(
-                f"stacks/{service}.yaml has no {what}, which the function {logical_id} needs.",
-                "Each function has a role of its own with just what it calls, and logs with an end.",
-            )
-    properties = function["Properties"]
+    if role not in resources:
+        raise BuildFailed(
+            f"stacks/{service}.yaml has no {role}, which the function {logical_id} needs.",
+            "Each function has a role of its own with just what it calls.",
+        )
+    properties = resources[logical_id]["Properties"]
     properties["FunctionName"] = name
     properties["Role"] = {"Fn::GetAtt": [role, "Arn"]}
     properties["CodeUri"] = {"Bucket": {"Ref": "ArtifactBucket"}, "Key": {"Ref": "CodeKey"}}
     properties["Layers"] = [{"Ref": "KernelLayerArn"}, {"Ref": "DependenciesLayerArn"}]
+    if logical_id != API_HANDLER:
+        properties["Timeout"] = BACKGROUND_SECONDS_MAX
     variables = properties.setdefault("Environment", {}).setdefault("Variables", {})
     variables |= {
         "HOLDFAST_SERVICE": service,
@@ -206,6 +152,77 @@ def _complete_function(logical_id: str, function: Resource, service: str, resour
         "POWERTOOLS_SERVICE_NAME": service,
         "POWERTOOLS_METRICS_NAMESPACE": "Holdfast",
         "POWERTOOLS_LOG_LEVEL": "INFO",
+    }
+
+    for made, resource in _around(role.removesuffix("Role"), name).items():
+        if made in resources:
+            raise BuildFailed(
+                f"{made} is in stacks/{service}.yaml and made for the function {logical_id}, too.",
+                f"Remove it from stacks/{service}.yaml, or rename it if it is something else.",
+            )
+        resources[made] = resource
+    resources[role]["Properties"].setdefault("Policies", []).append(_telemetry(f"{role.removesuffix('Role')}Logs"))
+
+
+def _around(stem: str, name: str) -> Template:
+    """Make what every function has beside it."""
+    return {
+        f"{stem}Logs": {
+            "Type": LOG_GROUP,
+            "Properties": {"LogGroupName": f"/aws/lambda/{name}", "RetentionInDays": LOGS_DAYS},
+        },
+        f"{stem}ErrorsAlarm": _alarm(
+            f"{name}-errors",
+            f"The function {name} raised, ran out of time or of memory: a bug, never a refusal.",
+            "Errors",
+            name,
+        ),
+        f"{stem}ThrottlesAlarm": _alarm(
+            f"{name}-throttles",
+            f"Lambda refused to run {name}: the account's concurrency is used up.",
+            "Throttles",
+            name,
+        ),
+    }
+
+
+def _alarm(alarm: str, description: str, metric: str, function: str) -> Resource:
+    return {
+        "Type": ALARM,
+        "Properties": {
+            "AlarmName": alarm,
+            "AlarmDescription": description,
+            "Namespace": "AWS/Lambda",
+            "MetricName": metric,
+            "Dimensions": [{"Name": "FunctionName", "Value": function}],
+            "Statistic": "Sum",
+            "Period": 60,
+            "EvaluationPeriods": 1,
+            "Threshold": 1,
+            "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+            "TreatMissingData": "notBreaching",
+            "AlarmActions": [{"Ref": "AlarmTopic"}],
+            "OKActions": [{"Ref": "AlarmTopic"}],
+        },
+    }
+
+
+def _telemetry(logs: str) -> Template:
+    """Write the policy that lets a function write its logs and its traces."""
+    return {
+        "PolicyName": "telemetry",
+        "PolicyDocument": {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Sid": "WriteLogs",
+                    "Effect": "Allow",
+                    "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
+                    "Resource": {"Fn::GetAtt": [logs, "Arn"]},
+                },
+                {"Sid": "WriteTraces", "Effect": "Allow", "Action": sorted(ACTIONS_WITHOUT_RESOURCE), "Resource": "*"},
+            ],
+        },
     }
 
 
@@ -257,106 +274,3 @@ def _gateway_responses() -> Iterator[tuple[str, dict[str, Any]]]:
                 "ResponseTemplates": {"application/json": json.dumps(problem, separators=(",", ":"))},
             },
         )
-
-
-def local_differences(template: Template) -> LocalProfile:
-    """Read out of a template what the local engine drops, for stacks.local to put right beside it."""
-    tables = {i: r["Properties"] for i, r in template["Resources"].items() if r["Type"] == TABLE}
-    return LocalProfile(
-        streams=tuple(source for _, _, source in _stream_sources(template)),
-        ttl=tuple(
-            TtlAttribute(table=logical_id, attribute=table["TimeToLiveSpecification"]["AttributeName"])
-            for logical_id, table in tables.items()
-            if table.get("TimeToLiveSpecification", {}).get("Enabled")
-        ),
-        pitr=tuple(
-            logical_id
-            for logical_id, table in tables.items()
-            if table.get("PointInTimeRecoverySpecification", {}).get("PointInTimeRecoveryEnabled")
-        ),
-        deletion_protection=tuple(
-            logical_id for logical_id, table in tables.items() if table.get("DeletionProtectionEnabled")
-        ),
-    )
-
-
-def for_local_engine(template: Template) -> Template:
-    """
-    Leave out what the local engine does wrongly, or refuses.
-
-    * Functions' triggers on table streams: its stream mapping drops failed records, retries without end and lets one
-      slow function hold up all others. stacks.local does it instead.
-    * Alarms over metric math, which it refuses; it has no such metrics anyway.
-    """
-    local: Template = json.loads(json.dumps(template))
-    local["Resources"] = {
-        logical_id: resource
-        for logical_id, resource in local["Resources"].items()
-        if not (resource["Type"] == ALARM and "Metrics" in resource["Properties"])
-    }
-    for owner, event, _ in list(_stream_sources(local)):
-        if event is None:
-            del local["Resources"][owner]
-        else:
-            del local["Resources"][owner]["Properties"]["Events"][event]
-    return local
-
-
-def _stream_sources(template: Template) -> Iterator[tuple[str, str | None, StreamSource]]:
-    """Find every trigger on a table's stream: its resource, its name in there if it is a function's event, itself."""
-    for logical_id, resource in template["Resources"].items():
-        properties = resource.get("Properties", {})
-        if resource["Type"] == FUNCTION:
-            for name, event in properties.get("Events", {}).items():
-                if event["Type"] == "DynamoDB":
-                    yield (
-                        logical_id,
-                        name,
-                        _stream_source(logical_id, event["Properties"]["Stream"], event["Properties"]),
-                    )
-        elif resource["Type"] == EVENT_SOURCE and _is_table_stream(properties.get("EventSourceArn")):
-            function = _name(properties["FunctionName"])
-            yield logical_id, None, _stream_source(function, properties["EventSourceArn"], properties)
-
-
-def _is_table_stream(arn: object) -> bool:
-    return (isinstance(arn, dict) and arn.get("Fn::GetAtt", [None, None])[1] == "StreamArn") or (
-        isinstance(arn, str) and ":dynamodb:" in arn
-    )
-
-
-def _stream_source(function: str, stream: Any, properties: Template) -> StreamSource:
-    chosen = {
-        field: properties[given]
-        for field, given in (
-            ("batch_size", "BatchSize"),
-            ("starting_position", "StartingPosition"),
-            ("bisect", "BisectBatchOnFunctionError"),
-            ("retries_max", "MaximumRetryAttempts"),
-        )
-        if given in properties
-    }
-    destination = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
-    return StreamSource(
-        table=_name(stream),
-        function_name=function,
-        on_failure_arn=_name(destination) if destination is not None else None,
-        reports_item_failures="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", []),
-        filters=tuple(each["Pattern"] for each in properties.get("FilterCriteria", {}).get("Filters", [])),
-        **chosen,
-    )
-
-
-def _name(value: Any) -> str:
-    """Say which resource a value speaks of: its logical id, or the name itself if it is written out."""
-    match value:
-        case {"Ref": str(logical_id)} | {"Fn::GetAtt": [str(logical_id), *_]}:
-            return logical_id
-        case str():
-            # arn:aws:dynamodb:<region>:<account>:table/<name>/stream/<label>
-            table = re.search(r":table/([^/]+)/stream/", value)
-            return table.group(1) if table else value
-    raise BuildFailed(
-        f"{value!r} names no resource that stacks/local can find.",
-        "Write a trigger's table, function and destination as Ref, Fn::GetAtt or a literal ARN.",
-    )

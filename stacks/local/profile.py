@@ -1,7 +1,7 @@
 """
 What a template asks for that the local engine drops or gets wrong, as values.
 
-`stacks.template.local_differences` reads it out of a merged template; `dispatcher`, `sweeper` and
+`stacks.differences.local_differences` reads it out of a merged template; `dispatcher`, `sweeper` and
 `settings` carry it out. A template speaks of its own resources by logical id, a running stack by
 physical name, so a profile is made in logical ids and then `resolved` once the stack stands.
 """

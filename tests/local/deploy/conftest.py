@@ -69,9 +69,6 @@ Resources:
       AttributeDefinitions: [{AttributeName: pk, AttributeType: S}]
       KeySchema: [{AttributeName: pk, KeyType: HASH}]
       PointInTimeRecoverySpecification: {PointInTimeRecoveryEnabled: true}
-  ApiHandlerLogs:
-    Type: AWS::Logs::LogGroup
-    Properties: {LogGroupName: /aws/lambda/holdfast-echo-api, RetentionInDays: 30}
   ApiHandlerRole:
     Type: AWS::IAM::Role
     Properties:

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from stacks import changes
+from stacks import changes, fragments
 from stacks.changes import Change, Kind, Risk, StackPlan, StackSource, Widening
-from stacks.template import Template
+from stacks.fragments import Template
 
 TABLE = "AWS::DynamoDB::Table"
 COMMITS_ARN = {"Fn::GetAtt": ["Commits", "Arn"]}
@@ -342,14 +342,16 @@ def test_a_function_that_more_may_call_widens():
 def test_what_a_parameter_changes_is_seen():
     one = {"Parameters": {"Bucket": {"Default": "b"}}, **template(Role=role(allow("s3:Get", {"Ref": "Bucket"})))}
 
-    before = changes.with_parameters(one, {})
-    after = changes.with_parameters(one, {"Bucket": "*"})
+    before = fragments.with_parameters(one, {})
+    after = fragments.with_parameters(one, {"Bucket": "*"})
 
     assert changes.permissions_widened(before, after) == (Widening("Role", "s3:Get on *", "broader resource"),)
 
 
 def test_parameters_are_filled_in_inside_text_and_other_names_are_left():
-    filled = changes.with_parameters({"R": {"Fn::Sub": "arn:${AWS::Region}:${Bucket}/${Commits.Arn}"}}, {"Bucket": "b"})
+    filled = fragments.with_parameters(
+        {"R": {"Fn::Sub": "arn:${AWS::Region}:${Bucket}/${Commits.Arn}"}}, {"Bucket": "b"}
+    )
 
     assert filled == {"R": {"Fn::Sub": "arn:${AWS::Region}:b/${Commits.Arn}"}}
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from stacks import ROOT, BuildFailed, bundle, layers, template
+from stacks import ROOT, BuildFailed, bundle, differences, fragments, layers, template
 from stacks.bundle import Bundle
-from stacks.local.profile import LocalProfile, StreamSource, TtlAttribute
+from stacks.fragments import Template
 from stacks.services import SERVICES
-from stacks.template import Template
 
 SHARED = ("artifacts", "base")
 
@@ -23,7 +22,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=SERVICES)
 def merged(request: pytest.FixtureRequest, home: Path) -> Template:
-    return template.merge(bundle.bundle(request.param, home), template.read(request.param))
+    return template.merge(bundle.bundle(request.param, home), fragments.read(request.param))
 
 
 def chalice(**resources: Any) -> Bundle:
@@ -40,41 +39,12 @@ def own(*functions: str, **resources: Any) -> Template:
     """A stacks/echo.yaml with what these functions need, and *resources*."""
     needed: Template = {}
     for logical_id in functions:
-        needed[template.role_name(logical_id)] = {"Type": "AWS::IAM::Role", "Properties": {}}
-        name = f"/aws/lambda/{template.function_name('echo', logical_id)}"
-        needed[f"{logical_id}Logs"] = {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": name}}
+        needed[fragments.role_name(logical_id)] = {"Type": "AWS::IAM::Role", "Properties": {}}
     return {"Resources": {**needed, **resources}}
 
 
 def table(**properties: Any) -> dict[str, Any]:
     return {"Type": "AWS::DynamoDB::Table", "Properties": properties}
-
-
-# Reading
-
-
-def test_cloudformations_short_forms_are_read(tmp_path: Path):
-    (tmp_path / "stacks").mkdir()
-    (tmp_path / "stacks" / "x.yaml").write_text(
-        "a: !Ref X\nb: !GetAtt X.Arn\nc: !Sub '${X}'\nd: !If [C, !Ref X, 1]\ne: !Condition C\nf: !GetAtt [X, Arn]\n"
-    )
-
-    assert template.read("x", tmp_path) == {
-        "a": {"Ref": "X"},
-        "b": {"Fn::GetAtt": ["X", "Arn"]},
-        "c": {"Fn::Sub": "${X}"},
-        "d": {"Fn::If": ["C", {"Ref": "X"}, 1]},
-        "e": {"Condition": "C"},
-        "f": {"Fn::GetAtt": ["X", "Arn"]},
-    }
-
-
-def test_a_template_cannot_run_code_when_it_is_read(tmp_path: Path):
-    (tmp_path / "stacks").mkdir()
-    (tmp_path / "stacks" / "x.yaml").write_text("a: !!python/object/apply:os.getcwd []\n")
-
-    with pytest.raises(Exception, match="python/object"):
-        template.read("x", tmp_path)
 
 
 # Merging
@@ -96,13 +66,40 @@ def test_a_function_gets_its_role_its_name_its_layers_and_its_code():
     assert properties["Environment"]["Variables"]["HOLDFAST_SERVICE"] == "echo"
 
 
-@pytest.mark.parametrize("missing", ["IndexCommitsRole", "IndexCommitsLogs"])
-def test_a_function_without_its_own_role_or_logs_is_refused(missing: str):
-    incomplete = own("IndexCommits")
-    del incomplete["Resources"][missing]
+def test_a_function_without_its_own_role_is_refused():
+    with pytest.raises(BuildFailed, match="no IndexCommitsRole, which the function IndexCommits needs"):
+        template.merge(chalice(IndexCommits=function()), own())
 
-    with pytest.raises(BuildFailed, match="which the function IndexCommits needs"):
-        template.merge(chalice(IndexCommits=function()), incomplete)
+
+def test_a_function_gets_logs_with_an_end_the_right_to_write_them_and_its_alarms():
+    resources = template.merge(chalice(IndexCommits=function()), own("IndexCommits"))["Resources"]
+
+    assert resources["IndexCommitsLogs"]["Properties"] == {
+        "LogGroupName": "/aws/lambda/holdfast-echo-index-commits",
+        "RetentionInDays": template.LOGS_DAYS,
+    }
+    [telemetry] = resources["IndexCommitsRole"]["Properties"]["Policies"]
+    logs, traces = telemetry["PolicyDocument"]["Statement"]
+    assert logs["Resource"] == {"Fn::GetAtt": ["IndexCommitsLogs", "Arn"]}
+    assert set(traces["Action"]) == template.ACTIONS_WITHOUT_RESOURCE.keys()
+    alarms = {each["Properties"]["AlarmName"] for each in resources.values() if each["Type"] == template.ALARM}
+    assert alarms == {"holdfast-echo-index-commits-errors", "holdfast-echo-index-commits-throttles"}
+
+
+def test_what_is_made_for_a_function_may_not_be_in_the_yaml_file_too():
+    logs = {"Type": "AWS::Logs::LogGroup", "Properties": {}}
+
+    with pytest.raises(BuildFailed, match=r"IndexCommitsLogs is in stacks/echo.yaml and made for"):
+        template.merge(chalice(IndexCommits=function()), own("IndexCommits", IndexCommitsLogs=logs))
+
+
+def test_only_functions_that_somebody_waits_for_end_before_the_gateway_does():
+    made = chalice(APIHandler=function(Timeout=28), Index=function(Timeout=28))
+
+    resources = template.merge(made, own("APIHandler", "Index"))["Resources"]
+
+    assert resources["APIHandler"]["Properties"]["Timeout"] == 28
+    assert resources["Index"]["Properties"]["Timeout"] == template.BACKGROUND_SECONDS_MAX
 
 
 def test_merging_leaves_what_chalice_made_as_it_was():
@@ -170,122 +167,14 @@ def test_waiting_helps_exactly_where_the_answer_says_how_long(merged: Template):
     assert with_retry_after == {"THROTTLED", "QUOTA_EXCEEDED"}
 
 
-# What the local engine cannot do
-
-
-STREAM = {"Fn::GetAtt": ["CommitsTable", "StreamArn"]}
-
-
-def test_a_functions_trigger_on_a_table_stream_is_left_to_the_dispatcher():
-    event = {"Stream": STREAM, "BatchSize": 10, "StartingPosition": "TRIM_HORIZON"}
-    sam = {
-        "Resources": {
-            "Index": function(Events={"Stream": {"Type": "DynamoDB", "Properties": event}}),
-            "CommitsTable": table(),
-        }
-    }
-
-    assert template.local_differences(sam).streams == (
-        StreamSource(table="CommitsTable", function_name="Index", batch_size=10, starting_position="TRIM_HORIZON"),
-    )
-    assert template.for_local_engine(sam)["Resources"]["Index"]["Properties"]["Events"] == {}
-    assert "Stream" in sam["Resources"]["Index"]["Properties"]["Events"], "the template itself stays whole"
-
-
-def test_an_event_source_mapping_is_left_to_the_dispatcher_with_all_it_promises():
-    mapping = {
-        "Type": "AWS::Lambda::EventSourceMapping",
-        "Properties": {
-            "EventSourceArn": STREAM,
-            "FunctionName": {"Ref": "Index"},
-            "BatchSize": 100,
-            "StartingPosition": "LATEST",
-            "BisectBatchOnFunctionError": True,
-            "MaximumRetryAttempts": 3,
-            "DestinationConfig": {"OnFailure": {"Destination": {"Fn::GetAtt": ["Parked", "Arn"]}}},
-            "FunctionResponseTypes": ["ReportBatchItemFailures"],
-            "FilterCriteria": {"Filters": [{"Pattern": '{"eventName":["INSERT"]}'}]},
-        },
-    }
-    sam = {"Resources": {"Mapping": mapping}}
-
-    assert template.local_differences(sam).streams == (
-        StreamSource(
-            table="CommitsTable",
-            function_name="Index",
-            batch_size=100,
-            starting_position="LATEST",
-            bisect=True,
-            retries_max=3,
-            on_failure_arn="Parked",
-            reports_item_failures=True,
-            filters=('{"eventName":["INSERT"]}',),
-        ),
-    )
-    assert template.for_local_engine(sam)["Resources"] == {}
-
-
-def test_a_queue_trigger_stays_with_the_engine():
-    mapping = {
-        "Type": "AWS::Lambda::EventSourceMapping",
-        "Properties": {"EventSourceArn": {"Fn::GetAtt": ["Queue", "Arn"]}, "FunctionName": {"Ref": "Index"}},
-    }
-    sam = {
-        "Resources": {
-            "Mapping": mapping,
-            "Index": function(Events={"Q": {"Type": "SQS", "Properties": {"Queue": "q"}}}),
-        }
-    }
-
-    assert template.local_differences(sam).streams == ()
-    assert template.for_local_engine(sam) == sam
-
-
-def test_a_trigger_on_a_table_by_its_arn_names_the_table():
-    arn = "arn:aws:dynamodb:us-east-1:000000000000:table/holdfast-audit-commits/stream/2026-01-01T00:00:00.000"
-    event = {"Type": "DynamoDB", "Properties": {"Stream": arn}}
-
-    [source] = template.local_differences({"Resources": {"Index": function(Events={"S": event})}}).streams
-
-    assert source.table == "holdfast-audit-commits"
-
-
-def test_the_settings_of_a_table_that_the_engine_drops_are_told():
-    sam = {
-        "Resources": {
-            "Rows": table(
-                TimeToLiveSpecification={"AttributeName": "expires", "Enabled": True},
-                PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True},
-                DeletionProtectionEnabled=True,
-            ),
-            "Plain": table(TimeToLiveSpecification={"AttributeName": "expires", "Enabled": False}),
-        }
-    }
-
-    assert template.local_differences(sam) == LocalProfile(
-        ttl=(TtlAttribute(table="Rows", attribute="expires"),), pitr=("Rows",), deletion_protection=("Rows",)
-    )
-
-
-def test_alarms_over_metric_math_are_left_out_locally_and_others_are_not():
-    sam = {
-        "Resources": {
-            "Math": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Metrics": []}},
-            "Plain": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"MetricName": "Errors"}},
-        }
-    }
-
-    assert template.for_local_engine(sam)["Resources"].keys() == {"Plain"}
-
-
 # The templates that exist
 
 
 def every_template(home: Path) -> Iterator[tuple[str, Template]]:
     for name in SHARED:
-        yield name, template.read(name)
+        yield name, fragments.read(name)
     for name in SERVICES:
-        yield name, template.merge(bundle.bundle(name, home), template.read(name))
+        yield name, template.merge(bundle.bundle(name, home), fragments.read(name))
 
 
 def resources_of(home: Path, resource_type: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -298,7 +187,7 @@ def resources_of(home: Path, resource_type: str) -> Iterator[tuple[str, dict[str
 def test_every_template_is_clean_alone_and_merged(home: Path, tmp_path: Path):
     files = [str(path) for path in (ROOT / "stacks").glob("*.yaml")]
     for name, each in every_template(home):
-        for kind, variant in (("aws", each), ("local", template.for_local_engine(each))):
+        for kind, variant in (("aws", each), ("local", differences.for_local_engine(each))):
             path = tmp_path / f"{name}-{kind}.json"
             path.write_text(template.text(variant))
             files.append(str(path))
@@ -324,11 +213,13 @@ def test_every_table_is_kept_protected_recoverable_and_encrypted(home: Path):
     tables = dict(resources_of(home, "AWS::DynamoDB::Table"))
 
     assert tables
-    for resource in tables.values():
+    for name, resource in tables.items():
         properties = resource["Properties"]
         assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain"
         assert properties["DeletionProtectionEnabled"] is True
-        assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+        # Views are rebuilt from the log.
+        is_recoverable = properties.get("PointInTimeRecoverySpecification") == {"PointInTimeRecoveryEnabled": True}
+        assert is_recoverable != name.endswith(".ViewsTable")
         assert properties["SSESpecification"] == {"SSEEnabled": True}
         assert properties["BillingMode"] == "PAY_PER_REQUEST"
 
@@ -367,7 +258,7 @@ def test_every_alarm_tells_somebody(home: Path):
 
 def test_every_function_has_alarms_on_its_errors_and_its_throttles(home: Path):
     watched = {
-        (alarm["Properties"]["MetricName"], dimension["Value"])
+        (alarm["Properties"].get("MetricName"), str(dimension["Value"]))
         for _, alarm in resources_of(home, template.ALARM)
         for dimension in alarm["Properties"].get("Dimensions", [])
     }
