@@ -1,20 +1,25 @@
 """Data subjects: their keys, what holds them, and how they are erased; decided purely, and kept on moto's DynamoDB."""
 
+import base64
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from holdfast.clock import ManualClock
+from holdfast.cloudevents import encode, rendered
 from holdfast.dynamodb import Database
-from holdfast.dynamodb.attributes import to_item
+from holdfast.dynamodb.attributes import from_item, to_item
 from holdfast.dynamodb.reads import get
 from holdfast.envelope import DataKey, Forged, MemoryKeyRing, WrappedKey, seal, unseal
 from holdfast.errors import Conflict, Invalid, NotFound, Unavailable
-from holdfast.sealing import SUBJECT_NAME_MAX, Erased, check_subject
+from holdfast.sealing import SUBJECT_NAME_MAX, Erased, Sealer, check_subject
+from holdfast.streams import ANY
+from holdfast.streams.packing import fingerprint_of, unpack
 from holdfast.subjects import (
     BACKUPS_KEPT,
     HOLDS_MAX,
@@ -367,6 +372,46 @@ def test_a_clock_that_differs_from_the_stores_erases_nothing(world: World):
         process.erase("ann")
     assert refused.value.code == "clock_skew"
     assert world.row()["key"] is not None
+
+
+def test_no_item_holds_plaintext_of_a_subject_before_or_after_its_erasure(world: World, caplog: Any):
+    caplog.set_level("DEBUG")
+    keys = world.process()
+    sealer = Sealer(keys, world.tenant)
+    stores = world.database.stores(world.clock)
+    event: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "urn:test", "type": "t", "shredkey": "ann"}
+    event |= {"data": {"name": "Ann Example"}}
+    stores.of(world.tenant, "bob").append(
+        "people/1",
+        ANY,
+        [encode(sealer.sealed("people/1", event), "")],
+        commit_id="c",
+        fingerprint=fingerprint_of([sealer.fingerprint_part(event)]),
+    )
+
+    def everything() -> bytes:
+        """Whatever lies in the tables, with packed events unpacked."""
+        found = [caplog.text.encode()]
+        for table in (world.database.tables.commits, world.database.tables.operations):
+            for item in world.database.transport.call("Scan", {"TableName": table}).body["Items"]:
+                row = from_item(item)
+                stored = unpack(row["ev"]) if "ev" in row else ()
+                boxes = [base64.b64decode(msgspec.json.decode(each)["data_base64"]) for each in stored]
+                values = [value for value in row.values() if isinstance(value, bytes)]
+                found += [*stored, *boxes, *values, repr(row).encode()]
+        return b"\n".join(found)
+
+    betraying = [b"Ann Example", b"Example", keys.key_for("ann").secret]
+    betraying += [fingerprint_of([msgspec.json.encode(event, order="sorted")])]
+    assert b"urn:test" in everything()
+    assert not any(text in everything() for text in betraying)
+
+    wrapped = world.row()["key"]
+    assert wrapped in everything()
+    keys.erase("ann")
+    assert wrapped not in everything()
+    (commit,) = stores.of(world.tenant, "bob").read("people/1")
+    assert [sealer.unsealed("people/1", shown).get("data") for shown in rendered(commit)] == [None]
 
 
 # --- in memory
