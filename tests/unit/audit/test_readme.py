@@ -27,7 +27,9 @@ OF_OTHER_CALLERS = {
 IMPORTED = """
 import sys
 import functions.audit.app
-print(*(module.__file__ for name, module in sys.modules.items() if name.startswith(("functions.audit", "holdfast."))), sep="\\n")
+for name, module in sys.modules.items():
+    if name.startswith(("functions.audit", "holdfast.")):
+        print(module.__file__)
 """
 
 

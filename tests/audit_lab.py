@@ -1,0 +1,94 @@
+"""The audit trail whole, in process: its real routes over real streams, log and read models on one store."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from functions.audit import adapters
+from functions.audit.app import app
+from holdfast.cursors import Cursors
+from holdfast.dynamodb import DynamoEventStores
+from holdfast.errors import Unavailable
+from holdfast.log import PARTITIONS, Hint
+from holdfast.streams import RawCodec
+from tests.audit_door import Door
+from tests.log_lab import LogLab
+
+Answer = tuple[int, Any, dict[str, str]]
+
+
+class AuditLab:
+    """One tenant at the audit trail's door."""
+
+    def __init__(self, lab: LogLab, patch: pytest.MonkeyPatch) -> None:
+        self.lab = lab
+        self.steps: list[tuple[str, str, int]] = []
+        self.door = Door()
+        self.door.principal = self._principal(lab.tenant)
+        self._streams: set[str] = set()
+        patch.setitem(app.__dict__, "_authenticate", self.door.authenticate)
+        patch.setattr(adapters, "database", lab.database)
+        patch.setattr(adapters, "tables", lambda: lab.tables)
+        patch.setattr(adapters, "event_stores", lambda: DynamoEventStores(lab.database(), RawCodec(), lab.tables))
+        patch.setattr(adapters, "cursors", lambda: Cursors(b"k" * 32))
+        patch.setattr(adapters, "send_step", lambda *step: self.steps.append(step))
+
+    def _principal(self, tenant: str) -> Any:
+        return type(self.door.principal)(tenant=tenant, subject="ann", scopes=self.door.principal.scopes, jti="j")
+
+    def as_tenant(self, tenant: str) -> None:
+        self.door.principal = self._principal(tenant)
+
+    def append(self, stream: str, *events: dict[str, Any]) -> None:
+        self.lab.clock.advance(timedelta(milliseconds=7))
+        status, answer, _ = self.door.append(list(events), stream=stream.replace("/", "~"))
+        assert status == 201, answer
+        self._streams.add(stream)
+
+    def index(self) -> None:
+        self.lab.indexer().index(
+            Hint(self.lab.tenant, stream, self._first_of_last(stream)) for stream in sorted(self._streams)
+        )
+
+    def settle(self) -> None:
+        """Let the log and the read models catch up."""
+        self.index()
+        for partition in range(PARTITIONS):
+            adapters.projector().project(self.lab.tenant, partition)
+
+    def _first_of_last(self, stream: str) -> int:
+        newest = adapters.event_stores().of(self.lab.tenant, "ann").last(stream)
+        assert newest
+        return newest.first_version
+
+    def get(self, template: str, query: str = "", **more: Any) -> Answer:
+        return self.door.call("GET", template, path=f"x?{query}", **more)
+
+    def found(self, query: str, **more: Any) -> list[Any]:
+        """Search to the end, page by page."""
+        return [item for page in self.pages("/v1/events", query, **more) for item in page["items"]]
+
+    def pages(self, template: str, query: str, **more: Any) -> Iterator[Any]:
+        cursor = ""
+        while True:
+            status, answer, _ = self.get(template, query + cursor, **more)
+            assert status == 200, answer
+            yield answer
+            if answer["cursor"] is None:
+                return
+            cursor = f"&cursor={answer['cursor']}"
+
+    def work(self) -> None:
+        """Do what workers were asked for, until nothing is asked any more."""
+        for _ in range(100):
+            if not self.steps:
+                return
+            adapters.rebuilds().step(*self.steps.pop(0))
+        raise Unavailable("unfinished", "The rebuild never ends.")
+
+
+def event(number: int | str, time: datetime | str | None = None, **more: Any) -> dict[str, Any]:
+    timed = {} if time is None else {"time": time if isinstance(time, str) else time.isoformat()}
+    return {"specversion": "1.0", "id": str(number), "source": "urn:test", "type": "t", **timed, **more}
