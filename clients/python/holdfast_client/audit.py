@@ -11,6 +11,7 @@ import msgspec
 from holdfast_client.audit_queries import AsyncQueries, Queries, QueryCalls
 from holdfast_client.conversation import Answer, Call, Request
 from holdfast_client.events import Event, RecordedEvent, cloudevent_of, json_bytes, stream_path, time_text
+from holdfast_client.tail import HttpSource, Tail
 from holdfast_client.transport import AsyncTransport, Transport
 
 Expected = int | Literal["any"] | None
@@ -188,6 +189,14 @@ class Audit(Queries):
             NotFound: there is no such stream, or *version* lies beyond its end.
         """
         return self._transport.run(self._calls.state(stream, at, version, known_at))
+
+    def tail(self, prefix: str = "", *, after: Mapping[int, int] | None = None) -> Tail:
+        """
+        Follow the log: every event of streams that begin with *prefix*, as it comes, without loss or repeats.
+
+        *after* names positions by partition (`Tail.positions` of an earlier one); where it names none, it begins now.
+        """
+        return Tail(HttpSource(self._calls, self._transport), prefix, after)
 
 
 class AsyncAudit(AsyncQueries):

@@ -84,6 +84,23 @@ class LogPage(msgspec.Struct, frozen=True):
     next_after: int | None = None
 
 
+class LogHead(msgspec.Struct, frozen=True):
+    """How far one partition has come: *size* commits, which hold *position* events, under one root."""
+
+    partition: int
+    size: int
+    position: int
+    root: str
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """What opens one WebSocket, once, within `expires_in` seconds."""
+
+    ticket: str
+    url: str
+    expires_in: int
+
+
 class LogFacts(msgspec.Struct, frozen=True):
     log_id: str
     partitions: int
@@ -134,6 +151,13 @@ class QueryCalls:
 
     def log(self, partition: int, after: int, limit: int) -> Call[LogPage]:
         return self._read(f"/v1/log/{partition}", {"after": str(after), "limit": str(limit)}, LogPage)
+
+    def head(self, partition: int) -> Call[LogHead]:
+        return self._read(f"/v1/log/{partition}/head", {}, LogHead)
+
+    def ticket(self) -> Call[Ticket]:
+        # No key: a ticket that nobody heard of expires, and another is as good.
+        return Call(Request("POST", f"{self._url}/v1/tickets", self._headers), _reader(Ticket))
 
     def prove(self, stream: str, version: int, size: int | None) -> Call[Proof]:
         query = {"stream": stream, "version": str(version)} | ({} if size is None else {"size": str(size)})
