@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Protocol
 
 import msgspec
 
+from holdfast.clock import from_micros
 from holdfast.dynamodb.reads import Place, get_many
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database
 from holdfast.log.values import Entry
+from holdfast.streams.packing import unpack
 
 COMMITS_MAX: Final = 40
 """Commits fetched at a time: at their largest (380 KB each) they fit the 16 MB of one answer."""
@@ -27,6 +30,14 @@ class Stored(msgspec.Struct, frozen=True):
     previous_hash: bytes
     events_root: bytes
     hash: bytes
+
+    @property
+    def events(self) -> tuple[bytes, ...]:
+        return unpack(self.packed)
+
+    @property
+    def recorded(self) -> datetime:
+        return from_micros(self.recorded_at)
 
 
 class Archived(Protocol):

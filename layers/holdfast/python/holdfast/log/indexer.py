@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
@@ -70,10 +70,8 @@ class Broken(msgspec.Struct, frozen=True):
     reason: str
 
 
-class OnBroken(Protocol):
-    """Told of a broken stream. Its further commits stay out of the log until somebody has looked; all others go on."""
-
-    def __call__(self, broken: Broken) -> None: ...
+OnBroken = Callable[[Broken], None]
+"""Told of a broken stream. Its further commits stay out of the log until somebody has looked; all others go on."""
 
 
 @dataclass

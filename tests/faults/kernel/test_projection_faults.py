@@ -1,0 +1,400 @@
+"""Read models through crashes at every call, lost replies, rivals, poison and rebuilds: every event counts once."""
+
+import contextlib
+import random
+from typing import Any
+
+import pytest
+
+from holdfast.errors import Conflict, NotFound, Unavailable
+from holdfast.log import PARTITIONS, partition_of
+from holdfast.projections import Generation, Projector
+from holdfast.projections.rebuilds import Rebuild, Rebuilds
+from holdfast.projections.redrive import Redrive
+from holdfast.retry import deadline
+from tests.faults.kernel.test_log_faults import RivalTransport
+from tests.faulty_transport import FAULTS, FaultyTransport, Killed, KillingTransport
+from tests.log_lab import LogLab, PerStream, log_lab
+from tests.soak import examples
+
+STEPS_MAX = 200
+
+
+@pytest.fixture
+def lab() -> LogLab:
+    return log_lab()
+
+
+def indexed(lab: LogLab, seed: int, commits: int = 14) -> LogLab:
+    lab.indexer().index(lab.grow(random.Random(seed), commits))
+    return lab
+
+
+class Work:
+    """The queue between a rebuild and its workers, which repeats and reorders."""
+
+    def __init__(self, lab: LogLab, noise: random.Random, effects: Any = None) -> None:
+        self.lab = lab
+        self.noise = noise
+        self.effects = effects
+        self.messages: list[tuple[str, str, int]] = []
+
+    def rebuilds(self, transport: Any = None) -> Rebuilds:
+        projector = self.lab.projector(transport, self.effects)
+        return Rebuilds(projector.database, projector.tables, projector, lambda *step: self.messages.append(step))
+
+    def drain(self, transport: Any = None) -> None:
+        for _ in range(STEPS_MAX):
+            if not self.messages:
+                return
+            step = self.messages.pop(self.noise.randrange(len(self.messages)))
+            for _ in range(self.noise.choice((1, 1, 2))):
+                self.rebuilds(transport).step(*step)
+        raise AssertionError(f"There is work after {STEPS_MAX} steps.")
+
+    def start(self, rebuild_id: str = "r1", view: str = "per-stream", **more: Any) -> Rebuild:
+        return self.rebuilds().start(self.lab.tenant, view, rebuild_id=rebuild_id, actor="ann", reason="a test", **more)
+
+    def state(self, rebuild_id: str = "r1") -> str:
+        return self.rebuilds().get(self.lab.tenant, rebuild_id).state
+
+
+# ----- moving along the log
+
+
+@pytest.mark.parametrize("seed", range(examples(4, soak=100)))
+def test_views_hold_what_a_fold_of_the_log_holds(lab, seed):
+    for _ in range(3):
+        indexed(lab, seed)
+        lab.project()
+        lab.project()
+
+    lab.check_views()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", range(1, 26))
+def test_killed_at_any_call_a_view_counts_nothing_twice(lab, at, after):
+    indexed(lab, at)
+    transport = KillingTransport(lab.transport, at, after=after)
+    with contextlib.suppress(Killed):
+        lab.project(transport)
+
+    lab.project()
+
+    lab.check_views()
+
+
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+@pytest.mark.parametrize("at", range(1, 20, 2))
+def test_one_fault_at_any_call_is_survived(lab, fault, at):
+    indexed(lab, at)
+
+    lab.project(FaultyTransport(lab.transport, [None] * (at - 1) + [fault]))
+    lab.project()
+
+    lab.check_views()
+
+
+@pytest.mark.parametrize("at", range(1, 26))
+def test_two_projectors_beside_each_other_count_nothing_twice(lab, at):
+    indexed(lab, at)
+
+    lab.project(RivalTransport(lab.transport, at, lab.project))
+    lab.project()
+
+    lab.check_views()
+
+
+def test_a_projection_is_unfinished_when_time_is_over_and_says_so(lab):
+    indexed(lab, 1)
+    with deadline(0, lab.clock), pytest.raises(Unavailable) as refused:
+        lab.project()
+
+    assert refused.value.code in ("unfinished", "out_of_time")
+    lab.project()
+    lab.check_views()
+
+
+# ----- effects
+
+
+def test_effects_happen_once_for_each_event_and_again_after_a_crash_before_the_checkpoint(lab):
+    indexed(lab, 1)
+    happened: list[tuple[int, int]] = []
+    effects = {"every": lambda event: happened.append((event.partition, event.position))}
+    everything = [
+        (partition, position)
+        for partition in range(PARTITIONS)
+        for position in range(1, lab.log().head(partition).position + 1)
+    ]
+
+    for partition in range(PARTITIONS):
+        lab.projector(effects=effects).project(lab.tenant, partition)
+    for partition in range(PARTITIONS):
+        lab.projector(effects=effects).project(lab.tenant, partition)
+
+    assert happened == everything
+
+
+# ----- poison
+
+
+class Picky(PerStream):
+    """A counting view that cannot take some events."""
+
+    def __init__(self, refused: set[tuple[str, int]]) -> None:
+        self.refused = refused
+
+    def change(self, key: Any, row: Any, event: Any) -> Any:
+        if (event.stream, event.version) in self.refused:
+            raise ValueError(f"no {event.version}")
+        return super().change(key, row, event)
+
+
+def picky(lab: LogLab, refused: set[tuple[str, int]], transport: Any = None) -> tuple[Projector, Picky]:
+    view = Picky(refused)
+    plain = lab.projector(transport)
+    return Projector(plain.database, plain.tables, plain.bodies, [plain.views[0], view], {}), view
+
+
+def test_an_event_that_cannot_be_taken_stops_its_stream_and_no_other(lab):
+    for _ in range(4):
+        lab.indexer().index([lab.append("s/1", 2), lab.append("s/2", 2)])
+    projector, _ = picky(lab, {("s/1", 3)})
+    for partition in range(PARTITIONS):
+        projector.project(lab.tenant, partition)
+
+    generation = Generation("per-stream", 1, lab.tenant)
+    rows = {stream: dict(lab.views().rows(generation, str(partition_of(stream))))[stream] for stream in lab.written}
+    assert rows["s/1"] == {"events": 2, "sum": 3}
+    assert rows["s/2"]["events"] == 8
+    (parked,) = Redrive(projector).parked(generation, partition_of("s/1"))
+    assert (parked.stream, parked.version, parked.reason) == ("s/1", 3, "ValueError: no 3")
+
+
+@pytest.mark.parametrize("at", range(1, 14))
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_redriven_a_stream_goes_on_in_order_and_nothing_is_counted_twice(lab, at, after):
+    for _ in range(4):
+        lab.indexer().index([lab.append("s/1", 2), lab.append("s/2", 2)])
+    projector, _ = picky(lab, {("s/1", 3)})
+    for partition in range(PARTITIONS):
+        projector.project(lab.tenant, partition)
+    lab.indexer().index([lab.append("s/1", 3)])
+    for partition in range(PARTITIONS):
+        projector.project(lab.tenant, partition)
+    generation, partition = Generation("per-stream", 1, lab.tenant), partition_of("s/1")
+
+    mended, view = picky(lab, set(), KillingTransport(lab.transport, at, after=after))
+    with contextlib.suppress(Killed):
+        Redrive(mended).stream(view, generation, partition, "s/1")
+    mended, view = picky(lab, set())
+    with contextlib.suppress(NotFound):  # where it was killed after its last call, or not at all, all was done
+        assert Redrive(mended).stream(view, generation, partition, "s/1") is None
+
+    assert list(Redrive(mended).parked(generation, partition)) == []
+    lab.check_views()
+
+
+def test_a_stream_that_is_still_poisoned_stands_still_again_further_on(lab):
+    for _ in range(4):
+        lab.indexer().index([lab.append("s/1", 2)])
+    projector, _ = picky(lab, {("s/1", 3)})
+    partition, generation = partition_of("s/1"), Generation("per-stream", 1, lab.tenant)
+    projector.project(lab.tenant, partition)
+
+    second, view = picky(lab, {("s/1", 7)})
+    parked = Redrive(second).stream(view, generation, partition, "s/1")
+    assert parked is not None
+    assert parked.version == 7
+    assert dict(lab.views().rows(generation, str(partition)))["s/1"] == {"events": 6, "sum": 21}
+
+    third, view = picky(lab, set())
+    assert Redrive(third).stream(view, generation, partition, "s/1") is None
+    lab.check_views()
+
+
+def test_more_poison_than_one_batch_parks_is_parked_in_the_next(lab):
+    lab.indexer().index([lab.append(f"s/{n}") for n in range(80)])
+    projector, _ = picky(lab, {(f"s/{n}", 1) for n in range(80)})
+    for partition in range(PARTITIONS):
+        projector.project(lab.tenant, partition)
+
+    generation = Generation("per-stream", 1, lab.tenant)
+    parked = [each for partition in range(PARTITIONS) for each in Redrive(projector).parked(generation, partition)]
+    assert len(parked) == 80
+
+
+# ----- rebuilding
+
+
+@pytest.mark.parametrize("seed", range(examples(4, soak=60)))
+def test_a_rebuild_beside_the_live_view_ends_equal_and_is_swapped_in(lab, seed):
+    noise = random.Random(seed)
+    indexed(lab, seed, 20)
+    lab.project()
+    work = Work(lab, noise)
+    work.start()
+    for _ in range(6):  # the live view goes on meanwhile
+        lab.indexer().index(lab.grow(noise, 2))
+        lab.project()
+        if work.messages:
+            work.rebuilds().step(*work.messages.pop(noise.randrange(len(work.messages))))
+    work.drain()
+
+    assert work.state() == "flipped"
+    assert lab.views().pointer("per-stream").live == 2
+    lab.project()
+    lab.check_views_of("per-stream", 2)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", range(1, 40, 3))
+def test_a_rebuild_killed_at_any_call_goes_on(lab, at, after):
+    indexed(lab, at)
+    lab.project()
+    work = Work(lab, random.Random(at))
+    work.start()
+    steps = list(work.messages)
+    transport = KillingTransport(lab.transport, at, after=after)
+    with contextlib.suppress(Killed):
+        work.drain(transport)
+    work.messages += steps  # a queue delivers again what was not done
+
+    work.drain()
+
+    assert work.state() == "flipped"
+    lab.project()
+    lab.check_views_of("per-stream", 2)
+
+
+def test_starting_again_with_the_same_id_is_one_rebuild(lab):
+    indexed(lab, 1)
+    lab.project()
+    work = Work(lab, random.Random(1))
+
+    assert work.start() == work.start()
+    work.drain()
+    assert work.start().state == "flipped"
+    assert lab.views().pointer("per-stream").newest == 2
+
+
+def test_one_rebuild_of_a_view_at_a_time(lab):
+    indexed(lab, 1)
+    work = Work(lab, random.Random(1))
+    work.start()
+
+    with pytest.raises(Conflict) as refused:
+        work.start("r2")
+
+    assert (refused.value.code, refused.value.facts) == ("rebuild_running", {"rebuild_id": "r1"})
+    work.rebuilds().abandon(lab.tenant, "r1")
+    assert work.start("r2").generation == 3
+
+
+def test_a_rebuild_has_no_effects_and_those_missed_by_nobody(lab):
+    """Effects of the log up to the swap were had by the generation before; those after it are had once."""
+    indexed(lab, 3)
+    happened: list[tuple[int, int]] = []
+    effects = {"every": lambda event: happened.append((event.partition, event.position))}
+
+    def project() -> None:
+        for partition in range(PARTITIONS):
+            lab.projector(effects=effects).project(lab.tenant, partition)
+
+    project()
+    lab.indexer().index(lab.grow(random.Random(9), 4))  # not projected yet when the rebuild runs
+    before = len(happened)
+    work = Work(lab, random.Random(3), effects)
+    work.start(view="every")
+    work.drain()
+    assert len(happened) == before
+    project()
+    lab.indexer().index(lab.grow(random.Random(10), 4))
+    project()
+
+    positions = sum(head.position for head in lab.log().heads())
+    assert len(happened) == len(set(happened)) == positions
+
+
+def test_a_rebuild_that_differs_waits_for_somebody_to_look(lab):
+    indexed(lab, 1)
+    lab.project()
+    generation = Generation("per-stream", 1, lab.tenant)
+    partition = partition_of("s/0")
+    lab.corrupt(generation, partition)
+    work = Work(lab, random.Random(1))
+    work.start()
+    work.drain()
+
+    assert work.state() == "needs_review"
+    assert lab.views().pointer("per-stream").live == 1
+    assert work.rebuilds().flip(lab.tenant, "r1").state == "flipped"
+    lab.project()
+    lab.check_views_of("per-stream", 2)
+
+
+def test_a_swap_can_be_rolled_back_and_the_old_generation_catches_up(lab):
+    indexed(lab, 1)
+    lab.project()
+    work = Work(lab, random.Random(1))
+    work.start()
+    work.drain()
+    lab.indexer().index(lab.grow(random.Random(2), 5))
+    lab.project()
+
+    assert work.rebuilds().rollback(lab.tenant, "r1").state == "rolled_back"
+    lab.project()
+    lab.check_views_of("per-stream", 1)
+
+
+def test_a_view_as_it_was_known_at_a_past_time(lab):
+    indexed(lab, 1, 10)
+    known_at = lab.clock.now()
+    expected = lab.expected_rows()
+    indexed(lab, 2, 10)
+    lab.project()
+    work = Work(lab, random.Random(1))
+    rebuild = work.start(known_at=known_at)
+    work.drain()
+
+    assert work.state() == "ready"
+    assert lab.views().pointer("per-stream").live == 1
+    generation = Generation("per-stream", rebuild.generation, lab.tenant)
+    for partition in range(PARTITIONS):
+        assert dict(lab.views().rows(generation, str(partition))) == expected[partition]
+    with pytest.raises(Conflict):
+        work.rebuilds().flip(lab.tenant, "r1")
+
+
+# ----- reading one's own writes
+
+
+def test_a_reader_waits_until_the_view_holds_what_it_wrote(lab):
+    hint = lab.append("s/1", 2)
+    indexer, projector = lab.indexer(), lab.projector()
+    waits = []
+
+    def work_goes_on(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            indexer.index([hint])
+        if len(waits) == 4:
+            projector.project(lab.tenant, partition_of("s/1"))
+
+    lab.clock.sleep = work_goes_on
+    lab.views().wait_for("per-stream", "s/1", 2)
+
+    assert len(waits) == 4
+
+
+def test_a_reader_waits_no_longer_than_it_said(lab):
+    lab.append("s/1", 2)
+    started = lab.clock.monotonic()
+
+    with pytest.raises(Unavailable) as refused:
+        lab.views().wait_for("per-stream", "s/1", 2)
+
+    assert refused.value.code == "view_behind"
+    assert 5 <= lab.clock.monotonic() - started < 6
