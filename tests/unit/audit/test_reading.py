@@ -1,7 +1,6 @@
 """Searches and lists through the door, over a real log and real read models."""
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,20 +11,14 @@ from functions.audit import adapters, domain
 from holdfast.clock import to_text
 from holdfast.log import PARTITIONS
 from tests.audit_lab import AuditLab, event
-from tests.log_lab import log_labs
+from tests.log_lab import log_lab
 
 FROM = "from=2020-01-01T00:00:00Z"
 
 
-@pytest.fixture(scope="module")
-def labs() -> Iterator[Any]:
-    with log_labs() as make:
-        yield make
-
-
 @pytest.fixture
-def audit(labs: Any, monkeypatch: pytest.MonkeyPatch) -> AuditLab:
-    return AuditLab(labs(), monkeypatch)
+def audit(monkeypatch: pytest.MonkeyPatch) -> AuditLab:
+    return AuditLab(log_lab(), monkeypatch)
 
 
 def code(answer: tuple[int, Any, dict[str, str]]) -> tuple[int, str]:
