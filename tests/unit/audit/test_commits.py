@@ -144,8 +144,8 @@ def test_appends_that_no_transaction_holds_are_refused(door: Door):
     # Text that packing makes hardly shorter; its second copy lies farther from the first than packing remembers.
     chance = random.Random(1)
     noise = "".join(
-        chr(chance.randrange(0xA0, 0x800) if chance.random() < 0.2 else chance.randrange(0x23, 0x5C))
-        for _ in range(150_000)
+        chr(chance.randrange(0xA0, 0x800) if chance.random() < 0.4 else chance.randrange(0x23, 0x5C))
+        for _ in range(134_000)
     )
     appends = [
         {"stream": f"a/{n}", "expected_version": 0, "events": [event(f"{n}a", data=noise), event(f"{n}b", data=noise)]}
