@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from stacks.bundle import ENTRIES
+
 REPEATS = 9
 ROOT = Path(__file__).parents[2]
 
@@ -29,5 +31,5 @@ def run() -> dict[str, Any]:
     return {
         f"functions.{service.name}.app_cpu_ms": round(median(f"import functions.{service.name}.app") - empty, 1)
         for service in sorted((ROOT / "functions").iterdir())
-        if (service / "app.py").exists()
+        if any((service / entry).exists() for entry in ENTRIES)
     }
