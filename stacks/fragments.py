@@ -6,6 +6,7 @@ A service's file holds what only that service has. What it shares with others it
     Metadata:
       Holdfast:
         KeepsStreams: true          everything of stacks/streams.yaml: tables, roles, triggers, alarms
+        SpeaksWebsockets: true      everything of stacks/websockets.yaml: an API, its routes, the role of `Tail`
         Awaits: [Anchor, Repair]    functions that the file knows already and the code does not have yet
 
 A function that is awaited takes with it whatever speaks of it: its role, its triggers, the rules that call it. So a
@@ -28,8 +29,10 @@ Resource = dict[str, Any]
 
 STREAMS: Final = "streams"
 """The file that a service which keeps streams is joined with."""
+WEBSOCKETS: Final = "websockets"
+"""The file that a service which speaks over WebSockets is joined with."""
 SERVICE: Final = "Service"
-"""The parameter of that file that stands for the service's name; it is filled in when it is joined."""
+"""The parameter of these files that stands for the service's name; it is filled in when it is joined."""
 SECTIONS: Final = ("Parameters", "Conditions", "Mappings", "Resources", "Outputs")
 """The parts of a template that hold things by name."""
 ROLE: Final = "AWS::IAM::Role"
@@ -42,6 +45,7 @@ class Asked(msgspec.Struct, frozen=True, rename="pascal", forbid_unknown_fields=
     """What a file asks for under `Metadata.Holdfast`."""
 
     keeps_streams: bool = False
+    speaks_websockets: bool = False
     awaits: tuple[str, ...] = ()
 
 
@@ -89,7 +93,10 @@ def whole(own: Template, service: str, functions: Collection[str], root: Path = 
         BuildFailed: it asks for what there is not, or for what it has itself.
     """
     asked = _asked(own, service)
-    template = joined(_streams(service, root), own, f"stacks/{STREAMS}.yaml", service) if asked.keeps_streams else own
+    template = own
+    for name, is_asked in ((WEBSOCKETS, asked.speaks_websockets), (STREAMS, asked.keeps_streams)):
+        if is_asked:
+            template = joined(_fragment(name, service, root), template, f"stacks/{name}.yaml", service)
     template = _without(template, {name for name in asked.awaits if name not in functions})
     idle = sorted(set(_roles(template)) - {role_name(function) for function in functions})
     if idle:
@@ -105,8 +112,8 @@ def role_name(logical_id: str) -> str:
     return "ApiHandlerRole" if logical_id == API_HANDLER else f"{logical_id}Role"
 
 
-def _streams(service: str, root: Path) -> Template:
-    template: Template = _filled(read(STREAMS, root), {SERVICE: service})
+def _fragment(name: str, service: str, root: Path) -> Template:
+    template: Template = _filled(read(name, root), {SERVICE: service})
     del template["Parameters"][SERVICE]
     return template
 
