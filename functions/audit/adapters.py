@@ -9,20 +9,27 @@ from typing import Final
 import msgspec
 
 from functions.audit import domain
+from holdfast.anchors import Anchors, KmsSigner
 from holdfast.aws import Garbled, client
 from holdfast.clock import from_micros, to_micros
 from holdfast.cursor_keys import CursorKey, cursor_key_from
 from holdfast.cursors import Cursors
 from holdfast.dynamodb import BotocoreTransport, Database, DynamoEventStores, Tables
 from holdfast.errors import Unavailable
-from holdfast.log import Entry, LogReader, Reference
+from holdfast.log import Entry, Indexer, LogReader, Reference
 from holdfast.log.bodies import Bodies, Stored
+from holdfast.log.indexer import OnBroken
+from holdfast.log.repair import Repair
+from holdfast.objects import S3Objects
 from holdfast.projections import Projector
 from holdfast.projections.reader import ViewReader
 from holdfast.projections.rebuilds import Rebuilds
 from holdfast.retry import Budget, repeat
+from holdfast.snapshots import Snapshots
 from holdfast.streams import Commit, EventStores, Instant, RawCodec
 from holdfast.streams.packing import unpack
+
+SERVICE: Final = "audit"
 
 SENDING: Final = Budget(attempts_max=4, seconds_max=6.0)
 """How often and how long one message is tried to be sent."""
@@ -58,6 +65,27 @@ def views_of(tenant: str) -> ViewReader:
 def projector() -> Projector:
     """Move the read models; effects are those of the function that follows the log, and of no other."""
     return Projector(database(), tables(), bodies(), domain.VIEWS, effects={})
+
+
+def indexer(on_broken: OnBroken) -> Indexer:
+    return Indexer(database(), tables(), on_broken)
+
+
+def repair(on_broken: OnBroken) -> Repair:
+    return Repair(database(), tables(), indexer(on_broken))
+
+
+def anchors() -> Anchors:
+    clock = database().clock
+    objects = S3Objects(os.environ["HOLDFAST_ANCHOR_BUCKET"], clock)
+    return Anchors(database(), tables(), SERVICE, objects, KmsSigner(os.environ["HOLDFAST_ANCHOR_KEY_ID"], clock))
+
+
+def snapshots_of(tenant: str) -> Snapshots:
+    """Keep and use snapshots as the function itself, whoever asked."""
+    objects = S3Objects(os.environ["HOLDFAST_ARCHIVE_BUCKET"], database().clock)
+    store = event_stores().of(tenant, f"holdfast:{SERVICE}")
+    return Snapshots(database(), tables(), tenant, store, objects)
 
 
 def rebuilds() -> Rebuilds:

@@ -15,7 +15,17 @@ from holdfast.log.blocks import Place, Watermark, block_of, places_from, waterma
 from holdfast.log.heads import read_heads
 from holdfast.log.segments import entries
 from holdfast.log.tiles import Tiles
-from holdfast.log.values import PARTITIONS, SOLE, Entry, Head, block_key, partition_of, watermark_key
+from holdfast.log.values import (
+    PARTITIONS,
+    SOLE,
+    Entry,
+    Head,
+    block_key,
+    entries_of,
+    partition_of,
+    segment_key,
+    watermark_key,
+)
 from holdfast.streams import check_stream
 
 
@@ -64,6 +74,12 @@ class LogReader:
         """Yield the commits that hold positions beyond *after*, in order, read as they are asked for."""
         check_partition(partition)
         return entries(self.database, self.tables, self.tenant, partition, after, until=until)
+
+    def segment(self, partition: int, last_position: int) -> Iterator[Entry]:
+        """Yield the commits of the one segment that ends at *last_position*; none if there is none."""
+        row = get(self.database, self.tables.log, segment_key(self.tenant, partition), ordered(last_position))
+        if row:
+            yield from entries_of(partition, row["first"], row["leaf"], row["refs"])
 
     def watermark(self, stream: str) -> Watermark:
         """Say how far the log holds a stream."""
