@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import boto3
 from moto import mock_aws
@@ -12,15 +12,18 @@ from holdfast.aws import client
 from holdfast.clock import Clock
 from holdfast.dynamodb import BotocoreTransport, Database, DynamoEventStores, Tables, Transport
 from holdfast.dynamodb.attributes import from_item, to_item
+from holdfast.dynamodb.tables import ROLES
 from holdfast.dynamodb.transport import Answer, Told
 from holdfast.streams import RawCodec
+from tests.memory_dynamodb import MemoryTransport
+from tests.memory_dynamodb.tables import KeyKind
 
 REGION = "us-east-1"
 
 
 @dataclass(frozen=True)
 class TestTables:
-    """Commits, operations and one table for companions, behind a transport."""
+    """The tables of a service that keeps streams, and one for companions, behind a transport."""
 
     __test__ = False
 
@@ -45,19 +48,40 @@ class UndatedTransport:
             raise
 
 
+KINDS: Final[Mapping[str, KeyKind]] = {"commits": "N", "operations": "N", "log": "S", "views": "S", "balances": "N"}
+"""The sort key's kind in the table of each role; `balances` is for companions."""
+
+
+def tables_named(prefix: str) -> Tables:
+    names = {role: f"{prefix}-{role}" for role in KINDS}
+    return Tables(**{role: names[role] for role in ROLES}, companions={"balances": names["balances"]})
+
+
 def create_tables(dynamodb: Any, prefix: str) -> Tables:
-    names = {role: f"{prefix}-{role}" for role in ("commits", "operations", "balances")}
-    for name in names.values():
+    for role, kind in KINDS.items():
         dynamodb.create_table(
-            TableName=name,
+            TableName=f"{prefix}-{role}",
             BillingMode="PAY_PER_REQUEST",
             AttributeDefinitions=[
                 {"AttributeName": "pk", "AttributeType": "S"},
-                {"AttributeName": "sk", "AttributeType": "N"},
+                {"AttributeName": "sk", "AttributeType": kind},
             ],
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
         )
-    return Tables(names["commits"], names["operations"], companions={"balances": names["balances"]})
+    return tables_named(prefix)
+
+
+def delete_tables(dynamodb: Any, prefix: str) -> None:
+    for role in KINDS:
+        dynamodb.delete_table(TableName=f"{prefix}-{role}")
+
+
+def memory_stores() -> TestTables:
+    """Make the tables in memory: in microseconds, for a world of its own in every example."""
+    transport = MemoryTransport()
+    for role, kind in KINDS.items():
+        transport.create_table(f"test-{role}", kind)
+    return TestTables(transport, tables_named("test"))
 
 
 @contextmanager

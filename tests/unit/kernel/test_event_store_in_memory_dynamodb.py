@@ -1,0 +1,29 @@
+"""The promises of an event store, on DynamoDB in memory: also what happens at the same time."""
+
+import pytest
+
+from holdfast.clock import ManualClock
+from tests.dynamo_tables import TestTables, memory_stores, row_reader
+from tests.promises import EventStorePromises
+
+
+class TestOnDynamoDBInMemory(EventStorePromises):
+    @pytest.fixture
+    def database(self) -> TestTables:
+        return memory_stores()
+
+    @pytest.fixture
+    def tenant(self) -> str:
+        return "t"
+
+    @pytest.fixture
+    def clock(self):
+        return ManualClock()
+
+    @pytest.fixture
+    def stores(self, database, clock):
+        return database.stores(clock)
+
+    @pytest.fixture
+    def row(self, database):
+        return row_reader(database)
