@@ -1,59 +1,40 @@
-"""Anchors on moto's DynamoDB, with objects and keys in memory; log heads are set by hand."""
+"""Anchors on a table, a bucket and a key in memory; log heads are set by hand."""
 
-import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-import boto3
 import msgspec
-from moto import mock_aws
 
 from holdfast.anchors import Anchor, Anchors, MemorySigner, Signer
 from holdfast.anchors.anchors import POINTER
 from holdfast.anchors.statements import read_leaf
-from holdfast.aws import client
 from holdfast.clock import ManualClock
-from holdfast.dynamodb import BotocoreTransport, Database, Tables, Transport
+from holdfast.dynamodb import Database, Tables, Transport
 from holdfast.dynamodb.attributes import to_item
 from holdfast.log.heads import head_row
 from holdfast.log.values import SOLE, Head, directory_key, head_key
 from holdfast.objects import MemoryObjects, Objects
-from tests.dynamo_tables import REGION, UndatedTransport
+from tests.quick_dynamodb import MemoryTransport
 
 SERVICE = "audit"
-
-_NUMBERS = itertools.count()
-
-
-@contextmanager
-def moto_transport() -> Iterator[Transport]:
-    with mock_aws():
-        client.cache_clear()
-        yield UndatedTransport(BotocoreTransport(REGION))
-        client.cache_clear()
+TABLE = "log"
 
 
-def log_table() -> str:
+def log_table() -> Transport:
     """Make the table of a log; the anchors need no other."""
-    name = f"log-{next(_NUMBERS)}"
-    boto3.client("dynamodb", region_name=REGION).create_table(
-        TableName=name,
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-    )
-    return name
+    transport = MemoryTransport()
+    transport.create_table(TABLE, "S")
+    return transport
 
 
 @dataclass
 class World:
     """One service's heads, its bucket and its key."""
 
-    transport: Transport
-    table: str = field(default_factory=log_table)
+    transport: Transport = field(default_factory=log_table)
+    table: str = TABLE
     clock: ManualClock = field(default_factory=ManualClock)
     objects: MemoryObjects = field(default_factory=MemoryObjects)
     signer: MemorySigner = field(default_factory=MemorySigner)

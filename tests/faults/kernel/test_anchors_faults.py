@@ -1,37 +1,22 @@
 """Anchors under every crash, every lost reply, and two who make them at once; and mistakes that must be noticed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from importlib import import_module
 
 import pytest
 from botocore.exceptions import ClientError
 
 from holdfast.anchors import Anchor, Anchors
 from holdfast.anchors import anchors as module
-from holdfast.dynamodb import Transport
 from holdfast.dynamodb.transport import Unknown
 from holdfast.errors import Unavailable, Uncertain
 from holdfast.objects import MemoryObjects
-from tests.anchored import Killed, Moments, World, moto_transport, watched
+from tests.anchored import Killed, Moments, World, watched
 
 
-@pytest.fixture(scope="module")
-def transport() -> Iterator[Transport]:
-    with moto_transport() as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def few_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """List heads by two calls and not by sixteen: they are all alike."""
-    for name in ("heads", "values"):
-        monkeypatch.setattr(import_module(f"holdfast.log.{name}"), "DIRECTORY_SHARDS", 2)
-
-
-def begun(transport: Transport) -> World:
+def begun() -> World:
     """A service with one anchor, whose logs have moved since."""
-    world = World(transport)
+    world = World()
     world.grow("ann", 0, 3)
     world.grow("bob", 2, 1)
     world.anchors().sign()
@@ -40,23 +25,23 @@ def begun(transport: Transport) -> World:
     return world
 
 
-def calls_of_one_run(transport: Transport) -> list[str]:
-    world, moments = begun(transport), Moments()
+def calls_of_one_run() -> list[str]:
+    world, moments = begun(), Moments()
     watched(world, moments).sign()
     return moments.names
 
 
-def places(transport: Transport) -> range:
+def places() -> range:
     """Number the calls of one run."""
-    names = calls_of_one_run(transport)
+    names = calls_of_one_run()
     assert {"call", "get", "sign", "put_new"} <= set(names)
     return range(len(names))
 
 
 @pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
-def test_a_crash_at_any_call_leaves_a_chain_that_goes_on(transport, is_after):
-    for place in places(transport):
-        world = begun(transport)
+def test_a_crash_at_any_call_leaves_a_chain_that_goes_on(is_after):
+    for place in places():
+        world = begun()
 
         def die(number: int, now_after: bool, _name: str, place: int = place) -> None:
             if (number, now_after) == (place, is_after):
@@ -75,11 +60,11 @@ def test_a_crash_at_any_call_leaves_a_chain_that_goes_on(transport, is_after):
         assert len(world.chain()) == 3
 
 
-def test_two_who_anchor_at_once_make_one_anchor(transport):
+def test_two_who_anchor_at_once_make_one_anchor():
     """One runs from beginning to end inside every call of the other."""
-    for place in places(transport):
+    for place in places():
         for is_after in (False, True):
-            world = begun(transport)
+            world = begun()
             made = list[Anchor | None]()
 
             def meet(
@@ -101,9 +86,9 @@ def test_two_who_anchor_at_once_make_one_anchor(transport):
             assert world.anchors().latest() == newest[0]
 
 
-def test_two_who_see_different_heads_make_one_chain(transport):
-    for place in places(transport):
-        world = begun(transport)
+def test_two_who_see_different_heads_make_one_chain():
+    for place in places():
+        world = begun()
 
         def meet(number: int, now_after: bool, _name: str, world: World = world, place: int = place) -> None:
             if (number, now_after) == (place, False):
@@ -120,9 +105,9 @@ def test_two_who_see_different_heads_make_one_chain(transport):
         assert last.said.leaves == 3
 
 
-def test_a_lost_reply_of_the_table_makes_no_second_anchor(transport):
-    for place in places(transport):
-        world = begun(transport)
+def test_a_lost_reply_of_the_table_makes_no_second_anchor():
+    for place in places():
+        world = begun()
 
         def lose(number: int, now_after: bool, name: str, place: int = place) -> None:
             if (number, now_after, name) == (place, True, "call"):
@@ -134,8 +119,8 @@ def test_a_lost_reply_of_the_table_makes_no_second_anchor(transport):
         assert world.pointed() == 2
 
 
-def test_an_object_whose_writing_is_uncertain_is_found_by_the_next_run(transport):
-    world = begun(transport)
+def test_an_object_whose_writing_is_uncertain_is_found_by_the_next_run():
+    world = begun()
 
     class Uncertainly(MemoryObjects):
         def put_new(self, key: str, body: bytes) -> bool:
@@ -162,8 +147,8 @@ def test_an_object_whose_writing_is_uncertain_is_found_by_the_next_run(transport
     ],
     ids=["silence", "disabled", "denied"],
 )
-def test_a_key_that_will_not_sign_leaves_nothing_behind(transport, refusal):
-    world = begun(transport)
+def test_a_key_that_will_not_sign_leaves_nothing_behind(refusal):
+    world = begun()
 
     class Refusing:
         public_key = world.signer.public_key
@@ -179,8 +164,8 @@ def test_a_key_that_will_not_sign_leaves_nothing_behind(transport, refusal):
     assert len(world.chain()) == 2
 
 
-def test_a_lost_pointer_costs_few_reads(transport):
-    world = World(transport)
+def test_a_lost_pointer_costs_few_reads():
+    world = World()
     world.grow("ann", 0, 1)
     for size in range(1, 41):
         world.grow("ann", 0, size)
@@ -227,8 +212,8 @@ def never_looking_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(module, "_check_growth", lambda _before, _now: None)
 
 
-def shrinking_is_signed(transport: Transport) -> None:
-    world = begun(transport)
+def shrinking_is_signed() -> None:
+    world = begun()
     world.grow("ann", 0, 2)
     with pytest.raises(module.Inconsistent):
         world.anchors().sign()
@@ -239,18 +224,17 @@ def shrinking_is_signed(transport: Transport) -> None:
     [
         (overwriting, test_two_who_anchor_at_once_make_one_anchor),
         (taking_another_s_place, test_two_who_anchor_at_once_make_one_anchor),
-        (pointing_first, lambda t: test_a_crash_at_any_call_leaves_a_chain_that_goes_on(t, is_after=False)),
+        (pointing_first, lambda: test_a_crash_at_any_call_leaves_a_chain_that_goes_on(is_after=False)),
         (never_looking_back, shrinking_is_signed),
     ],
     ids=["overwriting", "taking another's place", "pointing first", "never looking back"],
 )
 def test_a_planted_mistake_is_noticed(
-    transport: Transport,
     monkeypatch: pytest.MonkeyPatch,
     mistake: Callable[[pytest.MonkeyPatch], None],
-    promise: Callable[[Transport], None],
+    promise: Callable[[], None],
 ):
     mistake(monkeypatch)
 
     with pytest.raises((Exception, pytest.fail.Exception)):
-        promise(transport)
+        promise()

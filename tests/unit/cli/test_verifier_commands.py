@@ -11,26 +11,16 @@ import msgspec
 import pytest
 
 from holdfast.anchors import MemorySigner
-from holdfast.anchors.anchors import POINTER
 from holdfast.dynamodb.attributes import to_item
-from holdfast.log.values import SOLE
 from holdfast_cli import audit_verify
 from holdfast_cli.main import main
 from holdfast_client import export as exporting
 from holdfast_client.export import Export
 from tests.export_door import ExportDoor
 from tests.exported_log import STREAMS, ExportedLog, closed_parts, event, pem
-from tests.log_lab import LogLab, log_labs
+from tests.log_lab import LogLab, log_lab
 
 COMMITS = 7
-
-
-@pytest.fixture(scope="module")
-def labs() -> Iterator[Any]:
-    with log_labs() as make, pytest.MonkeyPatch.context() as patch:
-        for name in ("heads", "values"):
-            patch.setattr(import_module(f"holdfast.log.{name}"), "DIRECTORY_SHARDS", 1)
-        yield make
 
 
 def grow(lab: LogLab, commits: int = COMMITS) -> None:
@@ -38,11 +28,9 @@ def grow(lab: LogLab, commits: int = COMMITS) -> None:
 
 
 @pytest.fixture
-def door(labs: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> ExportDoor:
+def door(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> ExportDoor:
     """A running local service, as far as these commands see it, with a home of its own."""
-    lab = labs()
-    lab.transport.call("DeleteItem", {"TableName": lab.tables.log, "Key": to_item({"pk": POINTER, "sk": SOLE})})
-    door = ExportDoor(lab)
+    door = ExportDoor(log_lab())
 
     @contextmanager
     def connect() -> Iterator[Any]:
@@ -123,7 +111,7 @@ def test_a_local_key_that_changed_is_no_key(signed, command):
     assert "another key" in err
 
 
-def test_a_history_that_was_rewritten_since_is_broken(signed, command, labs, tmp_path):
+def test_a_history_that_was_rewritten_since_is_broken(signed, command, tmp_path):
     command("verify")
     state_file = tmp_path / "home/verifier/state.json"
     state = json.loads(state_file.read_text())

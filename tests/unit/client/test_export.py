@@ -4,33 +4,22 @@ import gzip
 import hashlib
 import itertools
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import msgspec
 import pytest
 
 from holdfast import exporting
-from holdfast.anchors.anchors import POINTER
-from holdfast.dynamodb.attributes import to_item
-from holdfast.log.values import SOLE
+from holdfast_client import Holdfast
 from holdfast_client import export as module
 from holdfast_client.errors import Unavailable
 from holdfast_client.export import Export, closed, read_lines, write_lines
 from holdfast_client.verifier import Broken, Proven, Unreadable, verify
 from tests.export_door import ExportDoor
 from tests.exported_log import STREAMS, ExportedLog, pem
-from tests.log_lab import LogLab, log_labs
+from tests.log_lab import LogLab, log_lab
 
 COMMITS = 7
-
-
-@pytest.fixture(scope="module")
-def labs() -> Iterator[Any]:
-    with log_labs() as make, pytest.MonkeyPatch.context() as patch:
-        for name in ("heads", "values"):  # sixteen lists of heads would be most of these tests' work
-            patch.setattr(import_module(f"holdfast.log.{name}"), "DIRECTORY_SHARDS", 1)
-        yield make
 
 
 def grow(lab: LogLab, commits: int = COMMITS) -> None:
@@ -39,12 +28,9 @@ def grow(lab: LogLab, commits: int = COMMITS) -> None:
 
 
 @pytest.fixture
-def empty_door(labs: Any) -> ExportDoor:
-    """A service that has signed nothing yet; the tables are those of all these tests."""
-    lab = labs()
-    key = to_item({"pk": POINTER, "sk": SOLE})
-    lab.transport.call("DeleteItem", {"TableName": lab.tables.log, "Key": key})
-    return ExportDoor(lab)
+def empty_door() -> ExportDoor:
+    """A service that has nothing yet."""
+    return ExportDoor(log_lab())
 
 
 @pytest.fixture
@@ -181,6 +167,33 @@ def test_a_service_that_answers_with_nothing_for_ever_is_left(door, export, monk
 
     with pytest.raises(Unavailable):
         lines_of(export)
+
+
+def test_a_client_is_asked_at_its_own_address_with_its_own_token():
+    with Holdfast("http://127.0.0.1:1", "secret") as holdfast:
+        export = Export.of(holdfast.audit)
+        requests = [
+            call.request
+            for call in (
+                export._calls.page(2, 7, None),
+                export._calls.page(2, 7, "a+b/c="),
+                export._calls.head(3),
+                export._calls.anchor(None),
+                export._calls.anchor(4),
+                export._calls.keys(),
+            )
+        ]
+
+    assert [request.url.removeprefix("http://127.0.0.1:1/audit/v1/") for request in requests] == [
+        "export?partition=2&from_leaf=7",
+        "export?partition=2&from_leaf=7&cursor=a%2Bb%2Fc%3D",
+        "log/3/head",
+        "anchors/latest",
+        "anchors/4",
+        "keys",
+    ]
+    assert {request.headers["authorization"] for request in requests} == {"Bearer secret"}
+    assert {request.method for request in requests} == {"GET"}
 
 
 # --- Waiting for an anchor

@@ -6,10 +6,10 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
-import boto3
 import msgspec
 import pytest
 from botocore import exceptions as failures
+from moto import mock_aws
 
 from holdfast.anchors import Anchor, Anchors, Inconsistent, KmsSigner, MemorySigner, Signer, Statement, public_keys
 from holdfast.anchors import signing as module
@@ -17,24 +17,17 @@ from holdfast.anchors.signing import MESSAGE_BYTES_MAX, is_signed, key_id_of
 from holdfast.anchors.statements import leaf_of, view_of
 from holdfast.aws import client
 from holdfast.clock import ManualClock, to_micros
-from holdfast.dynamodb import Transport
 from holdfast.errors import NotFound, Unavailable
 from holdfast.log.values import Head, log_id
 from holdfast.objects import Damaged
 from holdfast.proofs import leaf_hash, root, verify_inclusion
-from tests.anchored import SERVICE, World, leaf_fields, moto_transport
+from tests.anchored import SERVICE, World, leaf_fields
 from tests.dynamo_tables import REGION
 
 
-@pytest.fixture(scope="module")
-def transport() -> Iterator[Transport]:
-    with moto_transport() as made:
-        yield made
-
-
 @pytest.fixture
-def world(transport: Transport) -> World:
-    return World(transport)
+def world() -> World:
+    return World()
 
 
 @pytest.fixture
@@ -216,14 +209,14 @@ def test_a_signature_that_is_none_is_not_kept(world):
 def test_an_anchor_that_is_gone_or_another_is_damage(world, anchors):
     world.grow("ann", 0, 1)
     anchors.sign()
-    other = World(world.transport, table=world.table)
+    other = World(world.transport)
 
     with pytest.raises(Damaged):
         other.anchors().latest()
     with pytest.raises(Damaged):
         other.anchors().sign()
     world.clock.advance(timedelta(minutes=1))
-    forged = World(world.transport)
+    forged = World()
     forged.grow("ann", 0, 1)
     forged.clock.advance(timedelta(minutes=3))
     forged.anchors().sign()
@@ -297,10 +290,12 @@ class TestInMemory(SignerPromises):
 
 
 @pytest.fixture(scope="module")
-def kms_key(transport: Transport) -> str:
-    kms = boto3.client("kms", region_name=REGION)
-    key = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]
-    return str(key["KeyId"])
+def kms_key() -> Iterator[str]:
+    with mock_aws():
+        client.cache_clear()
+        kms = client("kms", region=REGION, endpoint_url=None)
+        yield kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
+        client.cache_clear()
 
 
 @pytest.fixture

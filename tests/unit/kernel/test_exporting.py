@@ -14,7 +14,7 @@ from holdfast.log import partition_of
 from holdfast.log.bodies import Bodies
 from holdfast.proofs import TILE_HASHES, Frontier, leaf_hash
 from holdfast.streams.packing import pack
-from tests.log_lab import LogLab, log_labs
+from tests.log_lab import LogLab, log_lab
 
 STREAMS = ("orders/3", "orders/4", "orders/5")
 PARTITION = partition_of(STREAMS[0])
@@ -22,16 +22,12 @@ COMMITS = TILE_HASHES + 20
 
 
 @pytest.fixture(scope="module")
-def long_lab() -> Iterator[LogLab]:
+def long_lab() -> LogLab:
     """More commits than one tile holds, all in one partition."""
-    with log_labs() as make:
-        lab = make()
-        for number in range(COMMITS):
-            hint = lab.append(STREAMS[number % len(STREAMS)], 1 + number % 3)
-            if number % 90 == 89 or number == COMMITS - 1:
-                lab.indexer().index([hint, *(type(hint)(lab.tenant, name, lab.written[name]) for name in STREAMS)])
-        assert lab.log().head(PARTITION).size == COMMITS
-        yield lab
+    lab = log_lab()
+    lab.indexer().index([lab.append(STREAMS[number % len(STREAMS)], 1 + number % 3) for number in range(COMMITS)])
+    assert lab.log().head(PARTITION).size == COMMITS
+    return lab
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +37,8 @@ def whole(long_lab: LogLab) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def lab(long_lab: LogLab) -> LogLab:
-    """A short log beside it."""
-    lab = LogLab(long_lab.transport, long_lab.tables)
+def lab() -> LogLab:
+    lab = log_lab()
     lab.indexer().index([lab.append(STREAMS[number % 3], 2) for number in range(6)])
     return lab
 
