@@ -17,7 +17,15 @@ SERVICES: dict[str, Service] = {
         Service(
             name="audit",
             promise="Every change is an event that is kept for ever, and any past state comes back.",
-            scopes=("audit:append", "audit:read", "audit:act-as", "audit:search", "audit:verify", "audit:rebuild"),
+            scopes=(
+                "audit:append",
+                "audit:read",
+                "audit:act-as",
+                "audit:search",
+                "audit:verify",
+                "audit:rebuild",
+                "audit:erase",
+            ),
         ),
     )
 }

@@ -8,11 +8,15 @@ import pytest
 
 from functions.audit import adapters
 from functions.audit.app import app
+from holdfast.anchors import MemorySigner
 from holdfast.cursors import Cursors
-from holdfast.dynamodb import DynamoEventStores
+from holdfast.dynamodb import Database, DynamoEventStores, Tables
+from holdfast.envelope import MemoryKeyRing
 from holdfast.errors import Unavailable
 from holdfast.log import PARTITIONS, Hint
+from holdfast.objects import MemoryObjects
 from holdfast.streams import RawCodec
+from holdfast.subjects import KeyCache, SubjectKeys
 from tests.audit_door import Door
 from tests.log_lab import LogLab
 
@@ -28,12 +32,35 @@ class AuditLab:
         self.door = Door()
         self.door.principal = self._principal(lab.tenant)
         self._streams: set[str] = set()
+        self.objects, self.anchored = MemoryObjects(), MemoryObjects()
+        self.ring, self.signer = MemoryKeyRing(), MemorySigner()
+        self.keys = KeyCache(lab.clock)
         patch.setitem(app.__dict__, "_authenticate", self.door.authenticate)
-        patch.setattr(adapters, "database", lab.database)
-        patch.setattr(adapters, "tables", lambda: lab.tables)
-        patch.setattr(adapters, "event_stores", lambda: DynamoEventStores(lab.database(), RawCodec(), lab.tables))
-        patch.setattr(adapters, "cursors", lambda: Cursors(b"k" * 32))
-        patch.setattr(adapters, "send_step", lambda *step: self.steps.append(step))
+        for name in ("database", "tables", "event_stores", "cursors", "send_step", "subject_keys", "signer"):
+            patch.setattr(adapters, name, getattr(self, f"_{name}"))
+        patch.setattr(adapters, "archive_objects", lambda: self.objects)
+        patch.setattr(adapters, "anchor_objects", lambda: self.anchored)
+
+    def _database(self) -> Database:
+        return self.lab.database()
+
+    def _tables(self) -> Tables:
+        return self.lab.tables
+
+    def _event_stores(self) -> DynamoEventStores[bytes]:
+        return DynamoEventStores(self.lab.database(), RawCodec(), self.lab.tables)
+
+    def _cursors(self) -> Cursors:
+        return Cursors(b"k" * 32)
+
+    def _send_step(self, *step: Any) -> None:
+        self.steps.append(step)
+
+    def _subject_keys(self, tenant: str) -> SubjectKeys:
+        return SubjectKeys(self.lab.database(), self.lab.tables, self.ring, tenant, self.keys)
+
+    def _signer(self) -> MemorySigner:
+        return self.signer
 
     def _principal(self, tenant: str) -> Any:
         return type(self.door.principal)(tenant=tenant, subject="ann", scopes=self.door.principal.scopes, jti="j")

@@ -9,25 +9,29 @@ from typing import Final
 import msgspec
 
 from functions.audit import domain
-from holdfast.anchors import Anchors, KmsSigner
+from holdfast.anchors import Anchors, KmsSigner, Signer
 from holdfast.aws import Garbled, client
 from holdfast.clock import from_micros, to_micros
 from holdfast.cursor_keys import CursorKey, cursor_key_from
 from holdfast.cursors import Cursors
 from holdfast.dynamodb import BotocoreTransport, Database, DynamoEventStores, Tables
+from holdfast.envelope_kms import KmsKeyRing
 from holdfast.errors import Unavailable
+from holdfast.exporting import Exporter
 from holdfast.log import Entry, Indexer, LogReader, Reference
 from holdfast.log.bodies import Bodies, Stored
 from holdfast.log.indexer import OnBroken
 from holdfast.log.repair import Repair
-from holdfast.objects import S3Objects
+from holdfast.objects import Objects, S3Objects
 from holdfast.projections import Projector
 from holdfast.projections.reader import ViewReader
 from holdfast.projections.rebuilds import Rebuilds
 from holdfast.retry import Budget, repeat
+from holdfast.sealing import Sealer
 from holdfast.snapshots import Snapshots
 from holdfast.streams import Commit, EventStores, Instant, RawCodec
 from holdfast.streams.packing import unpack
+from holdfast.subjects import KeyCache, SubjectKeys
 
 SERVICE: Final = "audit"
 
@@ -75,17 +79,31 @@ def repair(on_broken: OnBroken) -> Repair:
     return Repair(database(), tables(), indexer(on_broken))
 
 
+@cache
+def signer() -> Signer:
+    return KmsSigner(os.environ["HOLDFAST_ANCHOR_KEY_ID"], database().clock)
+
+
 def anchors() -> Anchors:
-    clock = database().clock
-    objects = S3Objects(os.environ["HOLDFAST_ANCHOR_BUCKET"], clock)
-    return Anchors(database(), tables(), SERVICE, objects, KmsSigner(os.environ["HOLDFAST_ANCHOR_KEY_ID"], clock))
+    return Anchors(database(), tables(), SERVICE, anchor_objects(), signer())
+
+
+def anchor_objects() -> Objects:
+    return S3Objects(os.environ["HOLDFAST_ANCHOR_BUCKET"], database().clock)
+
+
+def archive_objects() -> Objects:
+    return S3Objects(os.environ["HOLDFAST_ARCHIVE_BUCKET"], database().clock)
+
+
+def exporter_of(tenant: str) -> Exporter:
+    return Exporter(log_of(tenant), bodies())
 
 
 def snapshots_of(tenant: str) -> Snapshots:
     """Keep and use snapshots as the function itself, whoever asked."""
-    objects = S3Objects(os.environ["HOLDFAST_ARCHIVE_BUCKET"], database().clock)
     store = event_stores().of(tenant, f"holdfast:{SERVICE}")
-    return Snapshots(database(), tables(), tenant, store, objects)
+    return Snapshots(database(), tables(), tenant, store, archive_objects())
 
 
 def rebuilds() -> Rebuilds:
@@ -97,7 +115,21 @@ def bodies() -> Bodies:
 
 
 def bodies_of(tenant: str) -> "EventBodies":
-    return EventBodies(bodies(), tenant)
+    return EventBodies(bodies(), tenant, sealer_of(tenant))
+
+
+@cache
+def _subject_keys() -> KeyCache:
+    return KeyCache(database().clock)
+
+
+def subject_keys(tenant: str) -> SubjectKeys:
+    ring = KmsKeyRing(os.environ["HOLDFAST_SUBJECTS_KEY_ID"], database().clock)
+    return SubjectKeys(database(), tables(), ring, tenant, _subject_keys())
+
+
+def sealer_of(tenant: str) -> Sealer:
+    return Sealer(subject_keys(tenant), tenant)
 
 
 @dataclass(frozen=True)
@@ -106,6 +138,7 @@ class EventBodies:
 
     bodies: Bodies
     tenant: str
+    sealer: Sealer
 
     def __call__(self, found: Iterable[domain.Found]) -> Iterator[Commit[bytes]]:
         wanted = list(found)
@@ -114,7 +147,7 @@ class EventBodies:
             # Neighbours are often of one commit, which holds up to 1,000 events.
             if unpacked[0] != stored.hash:
                 unpacked = (stored.hash, unpack(stored.packed))
-            yield self._alone(each, stored, unpacked[1][each.version - stored.first_version])
+            yield self.sealer.shown(self._alone(each, stored, unpacked[1][each.version - stored.first_version]))
 
     def _alone(self, found: domain.Found, stored: Stored, event: bytes) -> Commit[bytes]:
         """Put one event into a commit of its own, with the facts of the one that holds it."""

@@ -6,13 +6,28 @@ How the audit trail is reached: its routes, and the wiring behind them.
     reading   read models: searches and lists
     log       the log and its proofs
     rebuilds  read models made again
+    proofs    anchors, keys and exports, for those who check for themselves
+    subjects  legal holds and erasure
     workers   what runs without being asked
 
 What AWS calls by name stands in this module; the others declare routes.
 """
 
-from functions.audit.app import log, reading, rebuilds, streams
+from functions.audit.app import log, proofs, reading, rebuilds, streams, subjects
 from functions.audit.app.door import app
 from functions.audit.app.workers import anchor, indexer, projector, rebuilder, repair
 
-__all__ = ["anchor", "app", "indexer", "log", "projector", "reading", "rebuilder", "rebuilds", "repair", "streams"]
+__all__ = [
+    "anchor",
+    "app",
+    "indexer",
+    "log",
+    "projector",
+    "proofs",
+    "reading",
+    "rebuilder",
+    "rebuilds",
+    "repair",
+    "streams",
+    "subjects",
+]

@@ -29,7 +29,8 @@ _WAIT_FOR = re.compile(r"(?P<stream>.+)@(?P<version>[0-9]{1,16})")
 
 def trail(caller: Caller) -> AuditTrail:
     """Wire the service to the caller's own streams."""
-    return AuditTrail(adapters.event_stores().of(caller.tenant, caller.subject))
+    store = adapters.event_stores().of(caller.tenant, caller.subject)
+    return AuditTrail(store, adapters.sealer_of(caller.tenant), adapters.snapshots_of(caller.tenant))
 
 
 def read_models(caller: Caller) -> ReadModels:

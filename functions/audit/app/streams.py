@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from functions.audit import domain
+from functions.audit import adapters, domain
 from functions.audit.app.door import STORE_ERRORS, Limit, Version, app, moment, stream_named, trail
 from holdfast.clock import to_text
 from holdfast.cloudevents import BATCH_TYPE
@@ -153,7 +153,9 @@ def post_events(
 ) -> Answer[AppendAnswer]:
     """Append events to a stream, all or none, where it ends at the expected version."""
     name = stream_named(stream)
-    writing = domain.understand_append(request_of(body, headers), stream=name, caller=author(caller, key))
+    writing = domain.understand_append(
+        request_of(body, headers), stream=name, caller=author(caller, key), sealer=adapters.sealer_of(caller.tenant)
+    )
     (appended,) = trail(caller).append(writing)
     answer = AppendAnswer(appended.version, appended.first_version, appended.commit_id, to_text(appended.recorded_at))
     return Answer(answer, headers=replay_header(appended))
@@ -162,7 +164,9 @@ def post_events(
 @app.post("/v1/commits", scope="audit:append", status=201, raises=COMMIT_ERRORS)
 def post_commits(caller: Caller, body: RawBody, key: IdempotencyKey | None) -> Answer[CommitAnswer]:
     """Append events to several streams, to all of them or to none."""
-    writing = domain.understand_commit(requests_of(body), caller=author(caller, key))
+    writing = domain.understand_commit(
+        requests_of(body), caller=author(caller, key), sealer=adapters.sealer_of(caller.tenant)
+    )
     appended = trail(caller).append(writing)
     places = [AppendedTo(each.stream, each.version, each.first_version, to_text(each.recorded_at)) for each in appended]
     return Answer(CommitAnswer(writing.commit_id, places), headers=replay_header(appended[0]))

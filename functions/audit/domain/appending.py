@@ -10,6 +10,7 @@ from holdfast import cloudevents
 from holdfast.cloudevents import Attributes
 from holdfast.errors import Denied, Invalid
 from holdfast.ids import derived
+from holdfast.sealing import Sealer
 from holdfast.streams import ANY, EVENTS_MAX, Append, Commit, Expected, check_stream
 from holdfast.streams.packing import fingerprint_of
 
@@ -48,18 +49,19 @@ class Writing(msgspec.Struct, frozen=True):
     commit_id: str
 
 
-def understand_append(request: AppendRequest, *, stream: str, caller: Caller) -> Writing:
+def understand_append(request: AppendRequest, *, stream: str, caller: Caller, sealer: Sealer) -> Writing:
     """
     Turn a request into what is stored, or say what is wrong with it.
 
     The commit's id is derived from the idempotency key, or without one from the events' own identities;
     so a repeat is recognised by what is stored, whenever it comes. The fingerprint is taken of the request as
-    it came, before anything is filled in.
+    it came, before anything is filled in; what is sealed enters it under its subject's key.
 
     Raises:
         Invalid: `invalid_expected_version no_events too_many_events invalid_event invalid_time
             duplicate_event_id event_too_large`.
         Denied: `actor_not_allowed`.
+        Conflict: `subject_erased`.
     """
     expected = understand_expected(request)
     understood = _Events.of(request, caller, scope=())
@@ -68,10 +70,10 @@ def understand_append(request: AppendRequest, *, stream: str, caller: Caller) ->
         commit_id = derived("commit by key", caller.tenant, stream, caller.idempotency_key)
     else:
         commit_id = derived("commit by events", caller.tenant, stream, *understood.identities)
-    return Writing((understood.append_to(stream, expected),), commit_id)
+    return Writing((understood.append_to(stream, expected, sealer),), commit_id)
 
 
-def understand_commit(requests: Sequence[tuple[str, AppendRequest]], *, caller: Caller) -> Writing:
+def understand_commit(requests: Sequence[tuple[str, AppendRequest]], *, caller: Caller, sealer: Sealer) -> Writing:
     """
     Turn a request for appends to several streams, each with its name, into what is stored all or none.
 
@@ -98,7 +100,7 @@ def understand_commit(requests: Sequence[tuple[str, AppendRequest]], *, caller: 
             )
         expected = understand_expected(request)
         named[stream] = _Events.of(request, caller, scope=(stream,))
-        appends.append(named[stream].append_to(stream, expected))
+        appends.append(named[stream].append_to(stream, expected, sealer))
     _check_identities(list(named.values()))
     if caller.idempotency_key is not None:
         return Writing(tuple(appends), derived("commits by key", caller.tenant, caller.idempotency_key))
@@ -184,12 +186,13 @@ class _Events(msgspec.Struct, frozen=True):
                     pointer=f"{pointer}/actor",
                 )
 
-    def append_to(self, stream: str, expected: Expected) -> Append[bytes]:
+    def append_to(self, stream: str, expected: Expected, sealer: Sealer) -> Append[bytes]:
+        stored = [sealer.sealed(stream, event) for event in self.understood]
         return Append(
             stream,
             expected,
-            events=tuple(map(cloudevents.encode, self.understood, self.pointers)),
-            fingerprint=fingerprint_of(msgspec.json.encode(event, order="sorted") for event in self.listed),
+            events=tuple(map(cloudevents.encode, stored, self.pointers)),
+            fingerprint=fingerprint_of(map(sealer.fingerprint_part, self.listed)),
         )
 
 

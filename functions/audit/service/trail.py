@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from functions.audit import domain
 from holdfast.errors import Invalid, Stale
-from holdfast.folds import Folded, Within, encode_state, fold
+from holdfast.folds import Folded, Open, Reducer, Within, encode_state
+from holdfast.sealing import Sealer
 from holdfast.streams import Appended, EventStore, StaleStream
 
 
@@ -29,11 +30,21 @@ class Changes(msgspec.Struct, frozen=True):
     to_version: int
 
 
+class States(Protocol):
+    """Folds a stream, by whatever shortcut there is."""
+
+    def state(
+        self, stream: str, reducer: Reducer, within: Within, last_version: int, *, opened: Open | None = None
+    ) -> Folded: ...
+
+
 @dataclass(frozen=True)
 class AuditTrail:
     """One tenant's streams, as one caller sees them."""
 
     store: EventStore[bytes]
+    sealer: Sealer
+    states: States
 
     def append(self, writing: domain.Writing) -> tuple[Appended, ...]:
         """
@@ -50,7 +61,7 @@ class AuditTrail:
                 only.stream, only.expected, only.events, commit_id=writing.commit_id, fingerprint=only.fingerprint
             )
         except StaleStream as error:
-            facts = domain.winner_facts(error.winner)
+            facts = domain.winner_facts(self.sealer.shown(error.winner) if error.winner else None)
             if error.winner and len(writing.appends) > 1:
                 facts["stream"] = error.winner.stream
             raise Stale(error.code, error.detail, last_version=error.last_version, **facts) from error
@@ -63,7 +74,7 @@ class AuditTrail:
             commits = self.store.read_back(stream, min(after or last_version + 1, last_version + 1))
         else:
             commits = self.store.read(stream, after, until=last_version)
-        page = domain.page_of(commits, after=after, limit=limit, newest_first=newest_first)
+        page = domain.page_of(map(self.sealer.shown, commits), after=after, limit=limit, newest_first=newest_first)
         return EventsPage(page, last_version)
 
     def state(
@@ -77,7 +88,7 @@ class AuditTrail:
         last_version = self._last_version(stream)
         domain.check_version(version, last_version)
         within = Within(last_version if version is None else version, at, known_at)
-        return StateAnswer(self._fold(stream, within), domain.reducers.of(stream).label, last_version)
+        return StateAnswer(self._fold(stream, within, last_version), domain.reducers.of(stream).label, last_version)
 
     def changes(self, stream: str, from_version: int, to_version: int | None) -> Changes:
         """
@@ -91,13 +102,14 @@ class AuditTrail:
         domain.check_version(max(from_version, until), last_version)
         if from_version > until:
             raise Invalid("invalid_range", "`from_version` lies behind `to_version`.", pointer="/from_version")
-        before, after = (self._fold(stream, Within(version)) for version in (from_version, until))
+        before, after = (self._fold(stream, Within(version), last_version) for version in (from_version, until))
         for folded in (before, after):
             encode_state(folded.state)
         return Changes(domain.merge_patch(before.state, after.state), from_version, until)
 
-    def _fold(self, stream: str, within: Within) -> Folded:
-        return fold(self.store.read(stream, until=within.version), domain.reducers.of(stream), within)
+    def _fold(self, stream: str, within: Within, last_version: int) -> Folded:
+        reducer = domain.reducers.of(stream)
+        return self.states.state(stream, reducer, within, last_version, opened=self.sealer.opened)
 
     def _last_version(self, stream: str) -> int:
         newest = self.store.last(stream)

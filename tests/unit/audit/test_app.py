@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from cloudevents.v1.http import from_json
 
-from functions.audit import adapters
 from functions.audit.app import app
 from holdfast.auth import Principal
 from holdfast.clock import ManualClock
-from holdfast.streams import MemoryEventStores, RawCodec
-from tests.audit_door import ALL, BATCH, JSON, NOON, SAMPLE, Door
+from tests.audit_door import ALL, BATCH, JSON, NOON, SAMPLE
+from tests.audit_lab import AuditLab
+from tests.log_lab import log_lab
 
 
 @pytest.fixture
@@ -22,11 +22,9 @@ def clock():
 
 @pytest.fixture
 def door(monkeypatch, clock):
-    stores = MemoryEventStores(RawCodec(), clock)
-    monkeypatch.setattr(adapters, "event_stores", lambda: stores)
-    door = Door()
-    monkeypatch.setitem(app.__dict__, "_authenticate", door.authenticate)
-    return door
+    lab = log_lab()
+    lab.clock = clock
+    return AuditLab(lab, monkeypatch).door
 
 
 def event(number: int | str = 1, **more: Any) -> dict[str, Any]:

@@ -6,24 +6,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from functions.audit import adapters
-from functions.audit.app import app
 from holdfast.auth import Principal
 from holdfast.clock import ManualClock
-from holdfast.streams import MemoryEventStores, RawCodec
 from tests.audit_door import NOON, Door
-from tests.audit_lab import event
+from tests.audit_lab import AuditLab, event
+from tests.log_lab import log_lab
 
 DIFF = "/v1/streams/{stream}/diff"
 
 
 @pytest.fixture
 def door(monkeypatch: pytest.MonkeyPatch) -> Door:
-    stores = MemoryEventStores(RawCodec(), ManualClock(NOON))
-    monkeypatch.setattr(adapters, "event_stores", lambda: stores)
-    door = Door()
-    monkeypatch.setitem(app.__dict__, "_authenticate", door.authenticate)
-    return door
+    lab = log_lab()
+    lab.clock = ManualClock(NOON)
+    return AuditLab(lab, monkeypatch).door
 
 
 def commit(door: Door, *appends: tuple[str, Any, list[Any]], **more: Any) -> tuple[int, Any, dict[str, str]]:

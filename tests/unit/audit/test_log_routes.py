@@ -10,7 +10,7 @@ import pytest
 from functions.audit import adapters
 from holdfast import proofs
 from holdfast.dynamodb import DynamoEventStores
-from holdfast.log import PARTITIONS, log_id, partition_of
+from holdfast.log import PARTITIONS, LogReader, log_id, partition_of
 from holdfast.streams import RawCodec
 from tests.audit_lab import AuditLab, event
 from tests.log_lab import log_lab
@@ -85,6 +85,21 @@ def test_pages_of_a_partition_hold_every_commit_and_make_its_root(audit: AuditLa
     assert [entry["position"] for entry in middle] == [5, 7, 9, 11]
     inside = ask(audit, PARTITION, "after=3", 2)[1]["entries"]
     assert [entry["position"] for entry in inside] == [3, 5, 7, 9, 11]
+
+
+def test_a_page_holds_nothing_beyond_the_head_that_it_tells(audit: AuditLab, monkeypatch: pytest.MonkeyPatch):
+    (one,) = same_partition(1)
+    audit.append(one, event(1))
+    audit.index()
+    before = audit.lab.log().head(2)
+    audit.append(one, event(2))
+    audit.index()
+    # As if the log had grown between the two reads.
+    monkeypatch.setattr(LogReader, "head", lambda self, partition: before)
+
+    page = ask(audit, PARTITION, "", 2)[1]
+
+    assert ([entry["leaf"] for entry in page["entries"]], page["next_after"], page["head"]["size"]) == ([0], None, 1)
 
 
 def test_an_event_is_proved_from_its_bytes_up_to_the_root(audit: AuditLab):

@@ -196,6 +196,8 @@ def test_streams_are_listed_by_name_across_partitions(audit: AuditLab):
         listed = [item for page in audit.pages("/v1/streams", f"prefix={prefix}&limit=4") for item in page["items"]]
         assert [item["stream"] for item in listed] == sorted(names[:9])
     assert audit.get("/v1/streams", "prefix=orders/&limit=9")[1]["cursor"] is None
+    cursor = audit.get("/v1/streams", "prefix=orders/&limit=1")[1]["cursor"]
+    assert code(audit.get("/v1/streams", f"prefix=orders&cursor={cursor}")) == (400, "invalid_cursor")
     assert code(audit.get("/v1/streams", "prefix=%23")) == (400, "invalid_query")
 
 

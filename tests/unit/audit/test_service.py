@@ -2,13 +2,21 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
 
 from functions.audit.service import AuditTrail
 from holdfast.clock import ManualClock
+from holdfast.dynamodb import Database
+from holdfast.envelope import MemoryKeyRing
+from holdfast.sealing import Sealer
+from holdfast.snapshots import Snapshots
 from holdfast.streams import Commit, EventStore, MemoryEventStores, RawCodec
+from holdfast.subjects import KeyCache, SubjectKeys
+from tests.log_lab import memory_tables
+from tests.quick_dynamodb import MemoryTransport
 
 
 def event(number: int) -> bytes:
@@ -41,7 +49,11 @@ def trail():
     store = MemoryEventStores(RawCodec(), ManualClock(datetime(2026, 1, 1, tzinfo=UTC))).of("acme", "ann")
     store.append("s", 0, [event(1), event(2)], commit_id="c1")
     # It is only read through the trail, so it has no way to append.
-    return AuditTrail(Overtaken(store))  # type: ignore[arg-type]
+    overtaken: Any = Overtaken(store)
+    transport = MemoryTransport()
+    tables, database = memory_tables(transport), Database.connect(transport)
+    keys = SubjectKeys(database, tables, MemoryKeyRing(), "acme", KeyCache(database.clock))
+    return AuditTrail(overtaken, Sealer(keys, "acme"), Snapshots(database, tables, "acme", overtaken, None))
 
 
 def test_a_state_is_of_the_version_that_it_says_is_the_last(trail):

@@ -74,6 +74,8 @@ class _SealedEvent(msgspec.Struct):
     data_base64: bytes
 
 
+_MARK: Final = f'"{SEALED}":"{FORM}"'.encode()
+"""In the bytes of every sealed event; what else holds it (in its data) is looked at, and left as it is."""
 _SEALED_EVENT: Final = msgspec.json.Decoder(_SealedEvent)
 
 
@@ -132,6 +134,23 @@ class Sealer:
         if content is None:
             return {**shown, ERASED: True}
         return {**shown, **msgspec.json.decode(content)}
+
+    def shown(self, commit: Commit[bytes]) -> Commit[bytes]:
+        """
+        Make of a stored commit what is read of it: its sealed events opened, or without content.
+
+        It keeps its hash, which is of the events as they are stored.
+
+        Raises:
+            Forged, Unavailable, Throttled: as `unsealed`.
+        """
+        if not any(_MARK in stored for stored in commit.events):
+            return commit
+        events = tuple(
+            _encode(self.unsealed(commit.stream, msgspec.json.decode(stored))) if _MARK in stored else stored
+            for stored in commit.events
+        )
+        return msgspec.structs.replace(commit, events=events)
 
     def opened(self, commit: Commit[bytes], stored: bytes) -> bytes | None:
         """

@@ -1,0 +1,77 @@
+"""Routes for those who check for themselves: signed anchors, the keys they are signed with, and the log as export."""
+
+from typing import Annotated
+
+import msgspec
+
+from functions.audit import adapters
+from functions.audit.app.door import STORE_ERRORS, app
+from holdfast.anchors import TenantAnchor, public_keys
+from holdfast.errors import NotFound
+from holdfast.exporting import Place
+from holdfast.http import Caller
+from holdfast.http.faults import WHOLE_NUMBER
+from holdfast.log.reader import check_partition
+
+SIGNER_ERRORS = {503: ["signer_unavailable", "store_unavailable"]}
+ANCHOR_ERRORS = {**STORE_ERRORS, 404: ["anchor_not_found"]}
+EXPORT_ERRORS = {
+    **STORE_ERRORS,
+    400: ["invalid_cursor", "invalid_range"],
+    404: ["partition_not_found"],
+}
+
+
+class ExportQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    partition: int
+    from_leaf: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)] = 0
+    """The first commit to export; the roots of those before it come first."""
+    cursor: str | None = None
+
+
+class ExportAnswer(msgspec.Struct, frozen=True):
+    lines: list[msgspec.Raw]
+    cursor: str | None
+
+
+class KeysAnswer(msgspec.Struct, frozen=True):
+    keys: list[dict[str, str]]
+    """JSON Web Keys (RFC 7517)."""
+
+
+@app.get("/v1/anchors/latest", scope="audit:verify", raises=ANCHOR_ERRORS)
+def get_latest_anchor(caller: Caller) -> TenantAnchor:
+    """Answer the newest signed anchor, with this tenant's heads in it."""
+    anchors = adapters.anchors()
+    latest = anchors.latest()
+    if latest is None:
+        raise NotFound("anchor_not_found", "Nothing has been signed yet; the first commit will be, within a minute.")
+    return anchors.for_tenant(latest, caller.tenant)
+
+
+@app.get("/v1/anchors/{seq}", scope="audit:verify", raises=ANCHOR_ERRORS)
+def get_anchor(caller: Caller, seq: str) -> TenantAnchor:
+    """Answer one signed anchor by its number, with this tenant's heads in it."""
+    if not WHOLE_NUMBER.fullmatch(seq):
+        raise NotFound("anchor_not_found", "Anchors are numbered from 1.")
+    anchors = adapters.anchors()
+    return anchors.for_tenant(anchors.get(int(seq)), caller.tenant)
+
+
+@app.get("/v1/keys", scope="audit:verify", raises=SIGNER_ERRORS)
+def get_keys(caller: Caller) -> KeysAnswer:  # noqa: ARG001 - the same for every tenant, and for none without a token
+    """Tell the keys that anchors are signed with. Whoever checks an anchor pins its key, and does not ask for it."""
+    return KeysAnswer(**public_keys([adapters.signer()]))
+
+
+@app.get("/v1/export", scope="audit:verify", raises=EXPORT_ERRORS)
+def get_export(caller: Caller, query: ExportQuery) -> ExportAnswer:
+    """Export a partition of the log with all its events, a page at a time."""
+    check_partition(query.partition)
+    asked = ("export", query.partition, query.from_leaf)
+    place = None
+    if query.cursor is not None:
+        place = msgspec.convert(adapters.cursors().open(caller.tenant, asked, query.cursor), Place)
+    page = adapters.exporter_of(caller.tenant).page(query.partition, query.from_leaf, place)
+    cursor = adapters.cursors().seal(caller.tenant, asked, page.following) if page.following else None
+    return ExportAnswer(page.lines, cursor)

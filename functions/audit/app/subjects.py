@@ -1,0 +1,93 @@
+"""Routes of data subjects: legal holds, and the erasure of what was sealed for one."""
+
+from typing import Annotated
+
+import msgspec
+
+from functions.audit import adapters
+from functions.audit.app.door import STORE_ERRORS, app, moment
+from functions.audit.service import Subjects
+from holdfast.clock import to_text
+from holdfast.http import Caller, IdempotencyKey
+from holdfast.sealing import check_subject
+from holdfast.subjects.rules import Subject
+
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=1_000)]
+
+
+class HoldBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why a subject may not be erased, and until when."""
+
+    reason: Reason
+    until: str | None = None
+    """A time (RFC 3339); without it until it is released."""
+
+
+class ReasonBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reason: Reason
+
+
+class HoldItem(msgspec.Struct, frozen=True):
+    reason: str
+    by: str
+    until: str | None
+
+
+class SubjectAnswer(msgspec.Struct, frozen=True):
+    subject: str
+    state: str
+    """`live`, or `erased`."""
+    holds: list[HoldItem]
+    erased_at: str | None
+    final_at: str | None
+    """When no backup can bring the key back any more."""
+
+    @classmethod
+    def of(cls, subject: Subject) -> "SubjectAnswer":
+        holds = [HoldItem(hold.reason, hold.by, to_text(hold.until) if hold.until else None) for hold in subject.holds]
+        erased_at, final_at = (to_text(at) if at else None for at in (subject.erased_at, subject.final_at))
+        return cls(subject.name, subject.state, holds, erased_at, final_at)
+
+
+SUBJECT_ERRORS = {
+    **STORE_ERRORS,
+    400: ["invalid_subject", "invalid_reason"],
+    404: ["subject_not_found"],
+    409: ["subject_erased"],
+    503: ["store_unavailable", "outcome_unknown", "contended", "clock_skew"],
+}
+HOLD_ERRORS = {
+    **SUBJECT_ERRORS,
+    400: ["invalid_subject", "invalid_reason", "invalid_until", "invalid_time"],
+    409: ["subject_erased", "too_many_holds"],
+}
+ERASURE_ERRORS = {**SUBJECT_ERRORS, 409: ["held"]}
+
+
+@app.put("/v1/subjects/{subject}/hold", scope="audit:erase", raises=HOLD_ERRORS)
+def put_hold(caller: Caller, subject: str, body: HoldBody, key: IdempotencyKey | None) -> SubjectAnswer:  # noqa: ARG001
+    """Keep a subject's content from being erased. Holding twice for one reason holds once."""
+    until = moment(body.until, "until")
+    return SubjectAnswer.of(subjects(caller).hold(named(subject), body.reason, until, by=caller.subject))
+
+
+@app.delete("/v1/subjects/{subject}/hold", scope="audit:erase", raises=SUBJECT_ERRORS)
+def delete_hold(caller: Caller, subject: str, body: ReasonBody, key: IdempotencyKey | None) -> SubjectAnswer:  # noqa: ARG001
+    """End the hold that runs for this reason."""
+    return SubjectAnswer.of(subjects(caller).release(named(subject), body.reason))
+
+
+@app.post("/v1/subjects/{subject}/erasure", scope="audit:erase", status=202, raises=ERASURE_ERRORS)
+def post_erasure(caller: Caller, subject: str, body: ReasonBody, key: IdempotencyKey | None) -> SubjectAnswer:  # noqa: ARG001
+    """Destroy the key of a subject, and with it all content that was sealed for it. Every proof still holds."""
+    return SubjectAnswer.of(subjects(caller).erase(named(subject), body.reason))
+
+
+def subjects(caller: Caller) -> Subjects:
+    store = adapters.event_stores().of(caller.tenant, caller.subject)
+    return Subjects(adapters.subject_keys(caller.tenant), store, caller.tenant)
+
+
+def named(segment: str) -> str:
+    """Read a subject's name from a path segment, where `~` stands for `/`."""
+    return check_subject(segment.replace("~", "/"))
