@@ -2,6 +2,7 @@
 
 import base64
 from datetime import timedelta
+from typing import Any
 
 import boto3
 import pytest
@@ -9,7 +10,7 @@ from moto import mock_aws
 
 from holdfast.aws import client
 from holdfast.clock import ManualClock
-from holdfast.cursor_keys import REFRESH_SECONDS, RETRY_SECONDS, CursorKey, cursor_key_from
+from holdfast.cursor_keys import REFRESH_SECONDS, RETRY_SECONDS, CursorKey, cursor_key_from, read_key_parameter
 from holdfast.errors import Invalid, Unavailable
 from holdfast.retry import deadline
 
@@ -106,7 +107,9 @@ def test_the_key_is_the_secure_parameter_that_the_function_is_told(monkeypatch: 
 
 
 def test_a_request_that_ran_out_of_time_asks_for_no_key(clock: ManualClock):
-    key = cursor_key_from({"HOLDFAST_CURSOR_KEY_PARAMETER": NAME}, clock)
+    ssm: Any = None
 
-    with deadline(0, clock), pytest.raises(Unavailable):
-        key.cursors()
+    with deadline(0, clock), pytest.raises(Unavailable) as caught:
+        read_key_parameter(ssm, NAME)
+
+    assert caught.value.code == "out_of_time"
