@@ -28,6 +28,7 @@ from stacks.layers import Archive
 
 STAGE = "live"
 """The one Chalice stage in chalice.json, and the API's stage."""
+FUNCTION = "AWS::Serverless::Function"
 PACKAGE_TIMEOUT_SECONDS = 60.0
 MESSAGE_CHARACTERS_MAX = 2_000
 PACKAGER = Path(__file__).with_name("chalice_package.py")
@@ -44,6 +45,11 @@ class Bundle:
     code: Archive
     template: dict[str, Any]
     """As Chalice made it: SAM, with every trigger that is declared beside a function."""
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """List the logical ids of its functions."""
+        return tuple(name for name, each in self.template["Resources"].items() if each["Type"] == FUNCTION)
 
 
 def bundle(service: str, home: Path, root: Path = ROOT) -> Bundle:

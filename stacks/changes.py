@@ -234,6 +234,20 @@ def _is_no_longer_versioned(before: Any, after: Any) -> bool:
     return bool(before == "Enabled" and after != "Enabled")
 
 
+def _is_another_lock(before: Any, after: Any) -> bool:
+    """COMPLIANCE holds against everybody, GOVERNANCE against those who may not lift it."""
+    return before is not None and after not in (before, "COMPLIANCE")
+
+
+def _is_locked_for_less(before: Any, after: Any) -> bool:
+    return before is not None and (after is None or _is_shorter(before, after))
+
+
+def _is_open(before: Any, after: Any) -> bool:
+    closed, still_closed = before or {}, after or {}
+    return any(closed[door] and not still_closed.get(door) for door in closed)
+
+
 PROTECTIONS: tuple[tuple[str, tuple[str, ...], Weaker, str], ...] = (
     ("", ("DeletionPolicy",), _no_longer_retained, "is deleted with its stack from now on"),
     ("", ("UpdateReplacePolicy",), _no_longer_retained, "is deleted when it is replaced from now on"),
@@ -253,7 +267,21 @@ PROTECTIONS: tuple[tuple[str, tuple[str, ...], Weaker, str], ...] = (
     ),
     ("AWS::S3::Bucket", ("VersioningConfiguration", "Status"), _is_no_longer_versioned, "is no longer versioned"),
     ("AWS::S3::Bucket", ("BucketEncryption",), _is_off, "loses its encryption setting"),
+    (
+        "AWS::S3::Bucket",
+        ("ObjectLockConfiguration", "Rule", "DefaultRetention", "Mode"),
+        _is_another_lock,
+        "locks new objects less firmly, or no longer",
+    ),
+    (
+        "AWS::S3::Bucket",
+        ("ObjectLockConfiguration", "Rule", "DefaultRetention", "Days"),
+        _is_locked_for_less,
+        "locks new objects for a shorter time",
+    ),
+    ("AWS::S3::Bucket", ("PublicAccessBlockConfiguration",), _is_open, "may be opened to everybody from now on"),
     ("AWS::S3::Bucket", ("LifecycleConfiguration",), _begins_to_delete, "has another lifecycle: objects may expire"),
+    ("AWS::KMS::Key", ("EnableKeyRotation",), _is_off, "is no longer rotated"),
     ("AWS::KMS::Key", ("PendingWindowInDays",), _is_shorter, "can be destroyed sooner"),
     ("AWS::Logs::LogGroup", ("RetentionInDays",), _is_shorter, "keeps its logs for a shorter time"),
     ("AWS::SQS::Queue", ("MessageRetentionPeriod",), _is_shorter, "keeps its messages for a shorter time"),

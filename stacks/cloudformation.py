@@ -9,14 +9,14 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
 from stacks import DeployFailed, Outdated
 from stacks.changes import StackSource
-from stacks.fragments import Template, with_parameters
+from stacks.fragments import Template
 from stacks.target import Target
 from stacks.template import is_large, text
 
@@ -100,15 +100,12 @@ def create_change_set(target: Target, source: StackSource, *, is_new: bool, adop
     """
     Make the change set that turns the stack into *source*; None if nothing would change.
 
-    With *adopts*, what a stack before it has kept (and is named in the template) is taken over as it is.
+    With *adopts*, what a stack before it has kept is taken over as it is, if the template names it in so many letters.
 
     Raises:
         DeployFailed: CloudFormation refuses the template.
     """
     client = target.client("cloudformation")
-    if adopts:
-        # What is to be found has to be named in so many letters, not by a parameter.
-        source = replace(source, template=with_parameters(source.template, source.parameters))
     with _sent(target, source) as body:
         try:
             created = client.create_change_set(

@@ -16,6 +16,7 @@ The same code serves AWS and the local engine. What the engine cannot do is left
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +153,8 @@ def destroy(target: Target, services: Sequence[str], report: Report, *, data: bo
     Delete the stacks of *services*, and the shared ones once no service is left.
 
     What holds data outlives its stack and is listed. With *data*, it is destroyed too: tables and their backups,
-    the artifacts, the signing key (KMS waits a week). The local engine holds nothing that must be kept, so there
-    everything goes.
+    the artifacts, the archive, the keys (KMS waits a week). The local engine holds nothing that must be kept, so there
+    everything goes. Only what is locked stays for its time, and is listed whoever asks: nobody can remove an anchor.
 
     Raises:
         DeployFailed: a stack could not be deleted; those before it are gone.
@@ -167,10 +168,12 @@ def destroy(target: Target, services: Sequence[str], report: Report, *, data: bo
         kept += _destroy_one(target, ARTIFACTS_STACK, report)
     if not (data or target.is_local):
         return kept
+    locked: list[Kept] = []
     for each in kept:
         report.step(f"Destroying {each.physical_id}")
-        _destroy_kept(target, each)
-    return []
+        if not _destroy_kept(target, each):
+            locked.append(each)
+    return locked
 
 
 # What the stacks shall be
@@ -197,11 +200,21 @@ def sources(
         "DependenciesLayerKey": dependencies.key,
     }
     values |= _layer_addresses(target, place, values)
+    if target.is_local:
+        values |= _local_values(place)
     shared = [
         _source(ARTIFACTS_STACK, fragments.read("artifacts", root), values),
         _source(BASE_STACK, fragments.read("base", root), values, (kernel, dependencies)),
     ]
     return shared + [_service_source(service, values, report, home=home, root=root) for service in services]
+
+
+def _local_values(place: Place) -> dict[str, str]:
+    """Give what is otherwise on a laptop: data that may go tomorrow, and a developer whose queues are all their own."""
+    return {
+        "AnchorRetentionDays": "1",
+        "SubscriptionTargets": ",".join((place.arn("sqs", "*"), place.arn("sns", "*"))),
+    }
 
 
 def _service_source(service: str, values: dict[str, str], report: Report, *, home: Path, root: Path) -> StackSource:
@@ -295,15 +308,18 @@ def _create_change_set(target: Target, source: StackSource, *, is_new: bool) -> 
 
     It is asked for only then, since CloudFormation's rules for it are narrower.
     """
-    resources = fragments.with_parameters(source.template, source.parameters)["Resources"]
+    # What is to be found has to be named in so many letters, neither by our parameters nor by AWS's own.
+    literal = fragments.with_parameters(source.template, {**source.parameters, **target.place().parameters})
     kept = is_new and any(
         cloudformation.is_kept(target, resource["Type"], name)
-        for resource in resources.values()
+        for resource in literal["Resources"].values()
         if resource.get("DeletionPolicy") == "Retain"
         for key, name in resource["Properties"].items()
         if key in {"TableName", "BucketName"}
     )
-    return cloudformation.create_change_set(target, source, is_new=is_new, adopts=kept)
+    return cloudformation.create_change_set(
+        target, replace(source, template=literal) if kept else source, is_new=is_new, adopts=kept
+    )
 
 
 # Apply
@@ -393,14 +409,16 @@ def _destroy_one(target: Target, name: str, report: Report) -> list[Kept]:
     return kept
 
 
-def _destroy_kept(target: Target, kept: Kept) -> None:
+def _destroy_kept(target: Target, kept: Kept) -> bool:
+    """Destroy what has outlived its stack; say whether that was possible."""
     match kept.type:
         case "AWS::DynamoDB::Table":
             table = target.client("dynamodb")
             table.update_table(TableName=kept.physical_id, DeletionProtectionEnabled=False)
             table.delete_table(TableName=kept.physical_id)
         case "AWS::S3::Bucket":
-            _empty_bucket(target, kept.physical_id)
+            if not _empty_bucket(target, kept.physical_id):
+                return False
             target.client("s3").delete_bucket(Bucket=kept.physical_id)
         case "AWS::KMS::Key":
             target.client("kms").schedule_key_deletion(KeyId=kept.physical_id, PendingWindowInDays=KEY_DELETION_DAYS)
@@ -411,15 +429,17 @@ def _destroy_kept(target: Target, kept: Kept) -> None:
             target.client("ssm").delete_parameter(Name=kept.physical_id)
         case _:
             raise AssertionError(f"{kept.type} is kept by a template, and nothing here knows how to destroy it.")
+    return True
 
 
-def _empty_bucket(target: Target, bucket: str) -> None:
-    """Remove every version of every object."""
+def _empty_bucket(target: Target, bucket: str) -> bool:
+    """Remove every version of every object; say whether none is left, since one that is locked cannot be removed."""
     s3 = target.client("s3")
-    for _ in range(ROUNDS_MAX):
-        listed = s3.list_object_versions(Bucket=bucket, MaxKeys=BATCH_MAX)
-        found = [*listed.get("Versions", []), *listed.get("DeleteMarkers", [])]
-        if not found:
-            return
+    pages = s3.get_paginator("list_object_versions").paginate(Bucket=bucket, PaginationConfig={"PageSize": BATCH_MAX})
+    refused = []
+    for page in islice(pages, ROUNDS_MAX):
+        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
         objects = [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in found]
-        s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+        if objects:
+            refused += s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True}).get("Errors", [])
+    return not refused

@@ -14,6 +14,7 @@ file may be ahead of its functions, and is whole the moment they are there. Any 
 does not exist is an error, and so is one that `stacks/streams.yaml` needs.
 """
 
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -181,7 +182,10 @@ def _without(template: Template, functions: Collection[str]) -> Template:
             section: {name: each for name, each in entries.items() if name not in left_out}
             for section, entries in kept.items()
         }
-    return template | kept
+    # A condition that nothing asks for any more is a warning of its own.
+    asked_for = json.dumps([kept, template.get("Globals", {})])
+    conditions = {name: each for name, each in template.get("Conditions", {}).items() if f'"{name}"' in asked_for}
+    return template | kept | ({"Conditions": conditions} if "Conditions" in template else {})
 
 
 def _roles(template: Template) -> Iterator[str]:
@@ -219,12 +223,19 @@ def with_parameters(template: Template, parameters: Mapping[str, str]) -> Templa
 
     AWS's own (`AWS::Region`) may be among them. A pattern of which nothing is left to be filled in becomes its text.
     """
-    values = {name: str(each["Default"]) for name, each in template.get("Parameters", {}).items() if "Default" in each}
-    filled: Template = _filled(template, {**values, **parameters})
+    declared = template.get("Parameters", {})
+    given = {name: str(each["Default"]) for name, each in declared.items() if "Default" in each} | dict(parameters)
+    filled: Template = _filled(
+        template,
+        {
+            name: value.split(",") if declared.get(name, {}).get("Type") == "CommaDelimitedList" else value
+            for name, value in given.items()
+        },
+    )
     return filled
 
 
-def _filled(value: Any, parameters: Mapping[str, str]) -> Any:
+def _filled(value: Any, parameters: Mapping[str, Any]) -> Any:
     match value:
         case {"Ref": str(name)} if name in parameters:
             return parameters[name]

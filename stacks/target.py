@@ -29,6 +29,11 @@ class Place:
     region: str
     account: str
 
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What CloudFormation itself fills into a template here."""
+        return {"AWS::Partition": self.partition, "AWS::Region": self.region, "AWS::AccountId": self.account}
+
     def arn(self, service: str, resource: str) -> str:
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
 

@@ -29,7 +29,6 @@ INLINE_BYTES_MAX = 51_200
 API = "RestAPI"
 """Chalice's logical id of the API."""
 
-FUNCTION = "AWS::Serverless::Function"
 LOG_GROUP = "AWS::Logs::LogGroup"
 ALARM = "AWS::CloudWatch::Alarm"
 
@@ -96,12 +95,11 @@ def merge(bundle: Bundle, own: Template, root: Path = ROOT) -> Template:
         BuildFailed: both define the same name, a function lacks its role, or a role its function.
     """
     made = json.loads(json.dumps(bundle.template))
-    functions = [name for name, resource in made["Resources"].items() if resource["Type"] == FUNCTION]
-    own = whole(own, bundle.service, functions, root)
+    own = whole(own, bundle.service, bundle.functions, root)
     merged = joined(made, own, f"Chalice from functions/{bundle.service}", bundle.service)
     merged.pop("Metadata", None)
     merged["Parameters"] = merged.get("Parameters", {}) | _shared_parameters()
-    for logical_id in functions:
+    for logical_id in bundle.functions:
         _complete_function(logical_id, bundle.service, merged["Resources"])
     if API in merged["Resources"]:
         _complete_api(merged["Resources"][API], bundle.service)

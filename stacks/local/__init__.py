@@ -7,8 +7,9 @@ Holdfast on a laptop: an embedded AWS, and beside it the little that the embedde
     dispatcher    DynamoDB streams to functions, with the promises of an event source mapping
     delivery      what follows when a function has answered (pure)
     patterns      which stream records a function wants (pure)
+    ticker        functions that are invoked at a rate
     sweeper       rows past their time-to-live
-    settings      table settings that the engine's CloudFormation forgets
+    settings      settings of tables and buckets that the engine's CloudFormation forgets
     gateway       one stable loopback address per service
     deployment    what is deployed
     supervisor    all of these in one process, from the first to the last

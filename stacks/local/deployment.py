@@ -38,7 +38,7 @@ def deploy_services(home: Path, endpoint_url: str, services: Sequence[str], repo
         StackError: something could not be built or deployed.
     """
     # Here, because they bring Chalice and boto3, and `status` and `down` have no need of them.
-    from stacks import Refused, deploy, differences, tokens  # noqa: PLC0415
+    from stacks import Refused, deploy, differences, fragments, tokens  # noqa: PLC0415
     from stacks.services import SERVICES  # noqa: PLC0415
     from stacks.target import Target  # noqa: PLC0415
 
@@ -52,7 +52,7 @@ def deploy_services(home: Path, endpoint_url: str, services: Sequence[str], repo
         ) from refused
     profile = LocalProfile()
     for source in deploy.sources(target, services, _Silence(), home=home):
-        own = differences.local_differences(source.template)
+        own = differences.local_differences(fragments.with_parameters(source.template, source.parameters))
         profile += resolved(own, physical_ids(target.client("cloudformation"), source.stack))
     report.step("Making a token")
     scopes = [scope for name in services for scope in SERVICES[name].scopes]

@@ -1,8 +1,8 @@
 """
 What a template asks for that the local engine drops or gets wrong, as values.
 
-`stacks.differences.local_differences` reads it out of a merged template; `dispatcher`, `sweeper` and
-`settings` carry it out. A template speaks of its own resources by logical id, a running stack by
+`stacks.differences.local_differences` reads it out of a merged template; `dispatcher`, `ticker`,
+`sweeper` and `settings` carry it out. A template speaks of its own resources by logical id, a running stack by
 physical name, so a profile is made in logical ids and then `resolved` once the stack stands.
 """
 
@@ -49,6 +49,25 @@ class TtlAttribute(msgspec.Struct, frozen=True, kw_only=True):
     attribute: str
 
 
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """One AWS::Events::Rule with a rate, and one function that it invokes."""
+
+    rule: str
+    function_name: str
+    every_seconds: float
+    """As the template says; the ticker makes less of it."""
+    payload: str | None = None
+    """`Input` of the target: what the function gets in place of the event."""
+
+
+class ObjectLock(msgspec.Struct, frozen=True, kw_only=True):
+    """A bucket whose objects are locked as they come."""
+
+    bucket: str
+    mode: str
+    days: int
+
+
 class LocalProfile(msgspec.Struct, frozen=True, kw_only=True):
     """What has to be put right beside the engine for the stacks that were deployed to it."""
 
@@ -58,6 +77,8 @@ class LocalProfile(msgspec.Struct, frozen=True, kw_only=True):
     """Tables with point-in-time recovery."""
     deletion_protection: tuple[str, ...] = ()
     """Tables that may not be deleted."""
+    schedules: tuple[Schedule, ...] = ()
+    object_locks: tuple[ObjectLock, ...] = ()
 
     def __add__(self, other: "LocalProfile") -> "LocalProfile":
         """Put two stacks' profiles together."""
@@ -66,6 +87,8 @@ class LocalProfile(msgspec.Struct, frozen=True, kw_only=True):
             ttl=self.ttl + other.ttl,
             pitr=self.pitr + other.pitr,
             deletion_protection=self.deletion_protection + other.deletion_protection,
+            schedules=self.schedules + other.schedules,
+            object_locks=self.object_locks + other.object_locks,
         )
 
 
@@ -93,4 +116,9 @@ def resolved(profile: LocalProfile, physical_ids: Mapping[str, str]) -> LocalPro
         ttl=tuple(msgspec.structs.replace(ttl, table=name(ttl.table)) for ttl in profile.ttl),
         pitr=tuple(name(table) for table in profile.pitr),
         deletion_protection=tuple(name(table) for table in profile.deletion_protection),
+        schedules=tuple(
+            msgspec.structs.replace(schedule, function_name=name(schedule.function_name))
+            for schedule in profile.schedules
+        ),
+        object_locks=tuple(msgspec.structs.replace(lock, bucket=name(lock.bucket)) for lock in profile.object_locks),
     )

@@ -34,7 +34,7 @@ LINE_END = " | "
 SILENCE_SECONDS_MAX = 120.0
 """How long a stack that starts in the background, or deploys again, may go without a sign of progress."""
 DOWN_SECONDS_MAX = engine.STOP_SECONDS_MAX + 30.0
-"""The engine's bound, and those of the gateway, the dispatcher and the sweeper."""
+"""The engine's bound, and those of the gateway, the ticker, the dispatcher and the sweeper."""
 FOLLOW_SECONDS = 0.05
 
 _in_background: list["subprocess.Popen[bytes]"] = []

@@ -1,8 +1,8 @@
 """
 The supervisor: one process that starts the engine, deploys to it, serves it on stable addresses, and stops it whole.
 
-The order of stopping is the promise: no new requests, then the streams are read to their end, because the engine
-keeps no stream record over a restart, then the engine writes its state and ends.
+The order of stopping is the promise: no new requests and no new ticks, then the streams are read to their end, because
+the engine keeps no stream record over a restart, then the engine writes its state and ends.
 
 A running supervisor can be asked to deploy again, over its gateway with a secret out of run.json: unlike a signal,
 that has an answer, so the one who asks sees the progress and the failure.
@@ -35,6 +35,7 @@ from stacks.local.errors import CannotStart, Report
 from stacks.local.gateway import Control, Gateway, route
 from stacks.local.running import TENANT, EngineAddress, Home, Running, ServiceAddress, load
 from stacks.local.sweeper import Sweeper
+from stacks.local.ticker import Ticker
 
 DRAIN_SECONDS_MAX = 5.0
 """How long a stop waits for functions to take what their streams still hold."""
@@ -203,7 +204,7 @@ class Supervisor:
         """Carry out orders to deploy, and notice when a part dies."""
         while True:
             # Looked at first, because a follower may trip over the engine's death.
-            is_following = parts.dispatcher.is_alive()
+            is_following = parts.dispatcher.is_alive() and parts.ticker.is_alive()
             if self._engine is not None and not self._engine.is_alive():
                 raise CannotStart(
                     f"The local engine died; what was written since the last stop is lost.\n"
@@ -212,7 +213,8 @@ class Supervisor:
                 )
             if not is_following:
                 raise CannotStart(
-                    "A stream dispatcher met a bug and died.", f"See {self.home.stack_log}, then: ./holdfast up"
+                    "A stream dispatcher or a schedule met a bug and died.",
+                    f"See {self.home.stack_log}, then: ./holdfast up",
                 )
             with contextlib.suppress(queue.Empty):
                 self._carry_out(parts, self._orders.get(timeout=WATCH_SECONDS))
@@ -269,6 +271,7 @@ class _Parts:
     endpoint_url: str
     gateway: Gateway
     dispatcher: Dispatcher
+    ticker: Ticker
     sweeper: Sweeper
 
     @classmethod
@@ -278,18 +281,20 @@ class _Parts:
         gateway.start()
         sweeper = Sweeper(client("dynamodb"))
         sweeper.start()
-        return cls(endpoint_url, gateway, Dispatcher(client, home.checkpoints), sweeper)
+        return cls(endpoint_url, gateway, Dispatcher(client, home.checkpoints), Ticker(client), sweeper)
 
     def serve(self, deployed: Deployed) -> None:
         """Turn to what stands after a deployment."""
-        settings.apply(clients.factory(self.endpoint_url)("dynamodb"), deployed.profile)
+        settings.apply(clients.factory(self.endpoint_url), deployed.profile)
         self.dispatcher.follow(deployed.profile.streams)
+        self.ticker.tick(deployed.profile.schedules)
         self.sweeper.watch(deployed.profile.ttl)
         self.gateway.routes = {name: route(url, self.endpoint_url) for name, url in deployed.api_urls.items()}
 
     def stop(self, *, can_drain: bool) -> None:
-        """Take no more requests, delete no more rows, and then let the functions have what the streams still hold."""
+        """Take no more requests, begin nothing new, and then let the functions have what the streams still hold."""
         self.gateway.stop()
+        self.ticker.stop()
         self.sweeper.stop()
         if can_drain:
             self.dispatcher.drain(DRAIN_SECONDS_MAX)

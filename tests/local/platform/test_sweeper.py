@@ -60,7 +60,7 @@ def test_the_settings_that_cloudformation_forgets_are_set_and_may_be_set_again(p
     profile = LocalProfile(pitr=(table,), deletion_protection=(table,))
 
     for _ in range(2):
-        settings.apply(tables, profile)
+        settings.apply(platform.client, profile)
 
     backups = tables.describe_continuous_backups(TableName=table)["ContinuousBackupsDescription"]
     assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"

@@ -1,7 +1,11 @@
+import json
 from typing import Any
 
+import pytest
+
 from stacks import differences
-from stacks.local.profile import LocalProfile, StreamSource, TtlAttribute
+from stacks.fragments import Template
+from stacks.local.profile import LocalProfile, ObjectLock, Schedule, StreamSource, TtlAttribute
 
 
 def function(**properties: Any) -> dict[str, Any]:
@@ -115,3 +119,94 @@ def test_alarms_over_metric_math_are_left_out_locally_and_others_are_not():
     }
 
     assert differences.for_local_engine(sam)["Resources"].keys() == {"Plain"}
+
+
+def test_what_a_bucket_refuses_over_plain_http_is_left_out_and_nothing_else():
+    refusal = {"Effect": "Deny", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    other = {"Effect": "Deny", "Condition": {"Bool": {"aws:MultiFactorAuthPresent": "false"}}}
+
+    def policy(*statements: Any) -> dict[str, Any]:
+        return {"Type": "AWS::S3::BucketPolicy", "Properties": {"PolicyDocument": {"Statement": list(statements)}}}
+
+    sam = {"Resources": {"Only": policy(refusal), "Both": policy(refusal, other), "Other": policy(other)}}
+
+    assert differences.for_local_engine(sam)["Resources"] == {"Both": policy(other), "Other": policy(other)}
+
+
+def test_the_lock_of_a_bucket_that_the_engine_drops_is_told():
+    retention = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": "1"}}
+    bucket = {
+        "Type": "AWS::S3::Bucket",
+        "Properties": {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled", "Rule": retention}},
+    }
+
+    profile = differences.local_differences({"Resources": {"Locked": bucket, "Open": {**bucket, "Properties": {}}}})
+
+    assert profile.object_locks == (ObjectLock(bucket="Locked", mode="COMPLIANCE", days=1),)
+
+
+# Schedules
+
+
+def scheduled(*targets: dict[str, Any], expression: str = "rate(1 minute)", **properties: Any) -> Template:
+    """A function, a rule, and the permission that goes with it."""
+    return {
+        "Resources": {
+            "Anchor": function(),
+            "Often": {
+                "Type": "AWS::Events::Rule",
+                "Properties": {"ScheduleExpression": expression, "Targets": list(targets), **properties},
+            },
+            "MayCall": {
+                "Type": "AWS::Lambda::Permission",
+                "Properties": {"FunctionName": {"Ref": "Anchor"}, "SourceArn": {"Fn::GetAtt": ["Often", "Arn"]}},
+            },
+            "OtherMayCall": {"Type": "AWS::Lambda::Permission", "Properties": {"FunctionName": {"Ref": "Anchor"}}},
+        }
+    }
+
+
+ANCHOR = {"Id": "anchor", "Arn": {"Fn::GetAtt": ["Anchor", "Arn"]}}
+
+
+@pytest.mark.parametrize(
+    ("expression", "seconds"),
+    [("rate(1 minute)", 60), ("rate(5 minutes)", 300), ("rate(2 hours)", 7_200), ("rate(1 day)", 86_400)],
+)
+def test_a_function_that_is_invoked_at_a_rate_is_left_to_the_ticker(expression: str, seconds: float):
+    sam = scheduled(ANCHOR, expression=expression)
+    before = json.dumps(sam)
+
+    assert differences.local_differences(sam).schedules == (
+        Schedule(rule="Often", function_name="Anchor", every_seconds=seconds),
+    )
+    assert differences.for_local_engine(sam)["Resources"].keys() == {"Anchor", "OtherMayCall"}
+    assert json.dumps(sam) == before
+
+
+def test_each_target_ticks_with_what_it_shall_get():
+    sam = scheduled(ANCHOR, {**ANCHOR, "Input": '{"sweep":true}'})
+
+    assert [each.payload for each in differences.local_differences(sam).schedules] == [None, '{"sweep":true}']
+
+
+def test_a_rule_that_is_off_does_not_tick():
+    sam = scheduled(ANCHOR, State="DISABLED")
+
+    assert differences.local_differences(sam).schedules == ()
+    assert "Often" not in differences.for_local_engine(sam)["Resources"]
+
+
+@pytest.mark.parametrize(
+    "sam",
+    [
+        scheduled(ANCHOR, expression="cron(0 3 * * ? *)"),
+        scheduled({"Id": "queue", "Arn": {"Fn::GetAtt": ["MayCall", "Arn"]}}),
+        scheduled({**ANCHOR, "InputPath": "$.time"}),
+        scheduled(ANCHOR, {"Id": "elsewhere", "Arn": "arn:aws:lambda:us-east-1:1:function:other"}),
+    ],
+    ids=["a time of day", "no function", "a part of the event", "a function of another stack"],
+)
+def test_a_rule_that_does_anything_else_stays_with_the_engine(sam: Template):
+    assert differences.local_differences(sam).schedules == ()
+    assert differences.for_local_engine(sam) == sam

@@ -1,14 +1,16 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stacks import ROOT, BuildFailed, bundle, differences, fragments, layers, template
-from stacks.bundle import Bundle
+from stacks.bundle import FUNCTION, Bundle
 from stacks.fragments import Template
 from stacks.services import SERVICES
 
@@ -171,10 +173,21 @@ def test_waiting_helps_exactly_where_the_answer_says_how_long(merged: Template):
 
 
 def every_template(home: Path) -> Iterator[tuple[str, Template]]:
+    """Give every template as it is, and those of services as they will be once no function is awaited."""
     for name in SHARED:
         yield name, fragments.read(name)
     for name in SERVICES:
-        yield name, template.merge(bundle.bundle(name, home), fragments.read(name))
+        made, own = bundle.bundle(name, home), fragments.read(name)
+        yield name, template.merge(made, own)
+        if awaited := [each for each in own["Metadata"]["Holdfast"].get("Awaits", []) if each not in made.functions]:
+            yield f"{name}-complete", template.merge(with_functions(made, awaited), own)
+
+
+def with_functions(made: Bundle, names: list[str]) -> Bundle:
+    """Have functions that do nothing yet, as Chalice would make them."""
+    like = {**made.template["Resources"]["APIHandler"]["Properties"], "Events": {}}
+    more = {name: {"Type": FUNCTION, "Properties": json.loads(json.dumps(like))} for name in names}
+    return replace(made, template={**made.template, "Resources": {**made.template["Resources"], **more}})
 
 
 def resources_of(home: Path, resource_type: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -204,9 +217,16 @@ def test_every_template_is_clean_alone_and_merged(home: Path, tmp_path: Path):
     assert done.returncode == 0
 
 
-def test_every_merged_template_travels_in_the_request(merged: Template):
-    # Not a must, but a first plan can show a real change set only then: there is no bucket yet.
-    assert not template.is_large(merged)
+def test_every_template_is_one_that_cloudformation_takes_from_a_bucket(home: Path):
+    for _, each in every_template(home):
+        assert len(template.text(each).encode()) <= 1_000_000
+        assert len(each["Resources"]) <= 500
+
+
+def test_the_shared_templates_travel_in_the_request(home: Path):
+    # There is no bucket yet when they are first sent.
+    for name in SHARED:
+        assert not template.is_large(fragments.read(name))
 
 
 def test_every_table_is_kept_protected_recoverable_and_encrypted(home: Path):
@@ -232,21 +252,115 @@ def test_every_log_group_ends(home: Path):
 
 
 def test_every_function_has_a_role_of_its_own(home: Path):
-    roles = [str(resource["Properties"]["Role"]) for _, resource in resources_of(home, template.FUNCTION)]
+    for name, each in every_template(home):
+        functions = [resource for resource in each["Resources"].values() if resource["Type"] == FUNCTION]
+        roles = {str(resource["Properties"]["Role"]) for resource in functions}
+        assert len(roles) == len(functions), name
 
-    assert roles
-    assert len(set(roles)) == len(roles)
 
-
-def test_no_role_allows_anything_on_everything_but_what_knows_no_resource(home: Path):
+def statements_of(home: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give everything that a function is allowed, by its role or by a policy that is added to it."""
     for name, role in resources_of(home, "AWS::IAM::Role"):
         assert "ManagedPolicyArns" not in role["Properties"], name
         for policy in role["Properties"]["Policies"]:
             for statement in policy["PolicyDocument"]["Statement"]:
-                actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-                assert not [action for action in actions if "*" in action], name
-                if "*" in json.dumps(statement["Resource"]):
+                yield name, statement
+    for name, policy in resources_of(home, "AWS::IAM::Policy"):
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+            yield name, statement
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+OBJECTS_OF_A_BUCKET = re.compile(r"\$\{\w+Bucket\.Arn\}/[\w/]*\*")
+
+
+def test_no_role_allows_anything_on_everything_but_what_knows_no_resource(home: Path):
+    for name, statement in statements_of(home):
+        actions = listed(statement["Action"])
+        assert not [action for action in actions if "*" in action], name
+        for resource in listed(statement["Resource"]):
+            match resource:
+                case {"Fn::Sub": str(pattern)} if "*" in pattern:
+                    # Objects have no resources of their own in a template.
+                    assert OBJECTS_OF_A_BUCKET.fullmatch(pattern), name
+                    assert {action.partition(":")[0] for action in actions} == {"s3"}, name
+                case _ if "*" in json.dumps(resource):
                     assert set(actions) <= template.ACTIONS_WITHOUT_RESOURCE.keys(), name
+
+
+def test_nobody_may_remove_what_is_anchored_or_archived_nor_weaken_its_keys(home: Path):
+    never = (
+        "s3:Delete",
+        "s3:Bypass",
+        "s3:PutBucket",
+        "s3:PutObjectRetention",
+        "kms:Schedule",
+        "kms:Disable",
+        "kms:Put",
+    )
+
+    allowed = {action for _, statement in statements_of(home) for action in listed(statement["Action"])}
+
+    assert not [action for action in allowed if action.startswith(never)]
+
+
+def test_only_the_archive_may_remove_a_commit(home: Path):
+    removing = {
+        name.partition(".")[2]
+        for name, statement in statements_of(home)
+        if "dynamodb:DeleteItem" in listed(statement["Action"])
+        and {"Fn::GetAtt": ["CommitsTable", "Arn"]} in listed(statement["Resource"])
+    }
+
+    assert removing == {"ArchiverRole"}
+
+
+def test_every_bucket_is_private_kept_versioned_and_encrypted(home: Path):
+    buckets = dict(resources_of(home, "AWS::S3::Bucket"))
+
+    assert buckets
+    for resource in buckets.values():
+        properties = resource["Properties"]
+        assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain"
+        assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+        assert properties["BucketEncryption"]
+        assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+
+
+def test_every_queue_ends_somewhere_that_an_alarm_watches(home: Path):
+    queues = {name.partition(".")[2]: each for name, each in resources_of(home, "AWS::SQS::Queue")}
+    watched = {
+        dimension["Value"]["Fn::GetAtt"][0]
+        for _, alarm in resources_of(home, template.ALARM)
+        for dimension in alarm["Properties"].get("Dimensions", [])
+        if dimension["Name"] == "QueueName"
+    }
+
+    assert queues
+    for name, queue in queues.items():
+        redrive = queue["Properties"].get("RedrivePolicy")
+        assert (redrive["deadLetterTargetArn"]["Fn::GetAtt"][0] if redrive else name) in watched
+
+
+def test_whatever_calls_a_function_by_schedule_is_allowed_to(home: Path):
+    for name, each in every_template(home):
+        rules = {rule for rule, resource in each["Resources"].items() if "ScheduleExpression" in str(resource)}
+        allowed = {
+            resource["Properties"]["SourceArn"]["Fn::GetAtt"][0]
+            for resource in each["Resources"].values()
+            if resource["Type"] == "AWS::Lambda::Permission" and "SourceArn" in resource["Properties"]
+            if resource["Properties"]["Principal"] == "events.amazonaws.com"
+        }
+        assert rules == allowed, name
+
+
+def test_no_function_is_awaited_that_is_there(home: Path):
+    for name in SERVICES:
+        awaited = set(fragments.read(name)["Metadata"]["Holdfast"].get("Awaits", []))
+        assert not awaited & set(bundle.bundle(name, home).functions), f"stacks/{name}.yaml awaits what is there."
 
 
 def test_every_alarm_tells_somebody(home: Path):
@@ -263,7 +377,7 @@ def test_every_function_has_alarms_on_its_errors_and_its_throttles(home: Path):
         for dimension in alarm["Properties"].get("Dimensions", [])
     }
 
-    for _, each in resources_of(home, template.FUNCTION):
+    for _, each in resources_of(home, FUNCTION):
         name = each["Properties"]["FunctionName"]
         assert {("Errors", name), ("Throttles", name)} <= watched
 

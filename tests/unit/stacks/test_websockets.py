@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stacks import differences, fragments, layers, template, websockets
-from stacks.bundle import Bundle
+from stacks.bundle import FUNCTION, Bundle
 from stacks.fragments import Template
 
 FUNCTIONS = ("Tail", "Indexer", "Projector", "Repair")
@@ -17,7 +17,7 @@ FUNCTIONS = ("Tail", "Indexer", "Projector", "Repair")
 def merged() -> Template:
     """A service that keeps streams and speaks over WebSockets, and does nothing else."""
     properties = {"Runtime": "python3.11", "Handler": "app.x", "Timeout": 28}
-    functions = {name: {"Type": template.FUNCTION, "Properties": dict(properties)} for name in FUNCTIONS}
+    functions = {name: {"Type": FUNCTION, "Properties": dict(properties)} for name in FUNCTIONS}
     own = {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Transform": "AWS::Serverless-2016-10-31",

@@ -1,12 +1,13 @@
 """Profiles, files and addresses: the small values of the local stack."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stacks.local import files
 from stacks.local.gateway import route
-from stacks.local.profile import LocalProfile, StreamSource, TtlAttribute, resolved
+from stacks.local.profile import LocalProfile, ObjectLock, Schedule, StreamSource, TtlAttribute, resolved
 from stacks.local.running import Status
 
 
@@ -19,8 +20,15 @@ def test_logical_ids_become_the_names_that_the_stack_gave_and_literal_names_stay
         ttl=(TtlAttribute(table="Operations", attribute="expires"),),
         pitr=("Commits",),
         deletion_protection=("Commits",),
+        schedules=(Schedule(rule="Often", function_name="Indexer", every_seconds=60),),
+        object_locks=(ObjectLock(bucket="Anchors", mode="COMPLIANCE", days=1),),
     )
-    names = {"Commits": "commits-1", "Indexer": "indexer-1", "Parked": "arn:aws:sns:::parked", "Operations": "ops-1"}
+    names = {
+        "Commits": "commits-1",
+        "Indexer": "indexer-1",
+        "Parked": "arn:aws:sns:::parked",
+        "Operations": "ops-1",
+    } | {"Anchors": "anchors-1"}
 
     assert resolved(profile, names) == LocalProfile(
         streams=(
@@ -30,11 +38,25 @@ def test_logical_ids_become_the_names_that_the_stack_gave_and_literal_names_stay
         ttl=(TtlAttribute(table="ops-1", attribute="expires"),),
         pitr=("commits-1",),
         deletion_protection=("commits-1",),
+        schedules=(Schedule(rule="Often", function_name="indexer-1", every_seconds=60),),
+        object_locks=(ObjectLock(bucket="anchors-1", mode="COMPLIANCE", days=1),),
     )
 
 
 def test_profiles_add_up():
-    assert LocalProfile(pitr=("a",)) + LocalProfile(pitr=("b",)) == LocalProfile(pitr=("a", "b"))
+    one: dict[str, Any] = {
+        "streams": (StreamSource(table="a", function_name="f"),),
+        "ttl": (TtlAttribute(table="a", attribute="expires"),),
+        "pitr": ("a",),
+        "deletion_protection": ("a",),
+        "schedules": (Schedule(rule="r", function_name="f", every_seconds=60),),
+        "object_locks": (ObjectLock(bucket="b", mode="COMPLIANCE", days=1),),
+    }
+    assert one.keys() == set(LocalProfile.__struct_fields__)
+
+    both = LocalProfile(**one) + LocalProfile(**one)
+
+    assert both == LocalProfile(**{name: values * 2 for name, values in one.items()})
 
 
 @pytest.mark.parametrize(
