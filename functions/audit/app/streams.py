@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from functions.audit import adapters, domain
-from functions.audit.app.door import STORE_ERRORS, Limit, Version, app, moment, stream_named, trail
+from functions.audit.app.door import OPENING_ERRORS, Limit, Version, app, moment, stream_named, trail
 from holdfast.clock import to_text
 from holdfast.cloudevents import BATCH_TYPE
 from holdfast.folds import encode_state
@@ -104,7 +104,7 @@ class StateAnswer(msgspec.Struct, frozen=True):
     last_version: int
 
 
-READ_ERRORS = {400: ["invalid_stream"], 404: ["stream_not_found"], **STORE_ERRORS}
+READ_ERRORS = {400: ["invalid_stream"], 404: ["stream_not_found"], **OPENING_ERRORS}
 STATE_ERRORS = {
     **READ_ERRORS,
     400: ["invalid_stream", "invalid_time"],
@@ -123,11 +123,11 @@ APPEND_ERRORS = {
         "duplicate_event_id",
     ],
     403: ["actor_not_allowed"],
-    409: ["stale"],
+    409: ["stale", "subject_erased"],
     413: ["event_too_large", "commit_too_large", "too_many_events"],
     422: ["idempotency_mismatch"],
     429: ["store_throttled"],
-    503: ["contended", "clock_skew", "boundary_expired", "store_unavailable", "outcome_unknown"],
+    503: ["contended", "clock_skew", "boundary_expired", "store_unavailable", "keys_unavailable", "outcome_unknown"],
 }
 COMMIT_ERRORS = {
     **APPEND_ERRORS,

@@ -22,7 +22,7 @@ OF_OTHER_CALLERS = {
     "invalid_companion",  # this service has none
     "foreign_boundary",  # no route takes a boundary
     "invalid_tenant",  # of a token, which says token_invalid
-    "invalid_subject",  # of keys of data subjects, which no route of this service reaches yet
+    "bad_signature",  # of the function that signs
 }
 IMPORTED = """
 import sys
