@@ -34,6 +34,7 @@ from stacks import (
     layers,
     template,
     tokens,
+    websockets,
 )
 from stacks import home as default_home
 from stacks.bundle import STAGE
@@ -206,7 +207,7 @@ def sources(
         _source(ARTIFACTS_STACK, fragments.read("artifacts", root), values),
         _source(BASE_STACK, fragments.read("base", root), values, (kernel, dependencies)),
     ]
-    return shared + [_service_source(service, values, report, home=home, root=root) for service in services]
+    return shared + [_service_source(target, service, values, report, home=home, root=root) for service in services]
 
 
 def _local_values(place: Place) -> dict[str, str]:
@@ -217,11 +218,14 @@ def _local_values(place: Place) -> dict[str, str]:
     }
 
 
-def _service_source(service: str, values: dict[str, str], report: Report, *, home: Path, root: Path) -> StackSource:
+def _service_source(
+    target: Target, service: str, values: dict[str, str], report: Report, *, home: Path, root: Path
+) -> StackSource:
     report.step(f"Bundling {service}")
     bundled = bundle.bundle(service, home, root)
     merged = template.merge(bundled, fragments.read(service, root), root)
-    values = {**values, "CodeKey": bundled.code.key}
+    at = websockets.parameters(service, target.endpoint_url, target.gateway_url)
+    values = {**values, **at, "CodeKey": bundled.code.key}
     return _source(f"holdfast-{service}", merged, values, (bundled.code,), service)
 
 

@@ -45,6 +45,8 @@ class Target:
     session: boto3.Session
     endpoint_url: str | None = None
     is_local: bool = False
+    gateway_url: str | None = None
+    """Where clients reach the local services; it stands in front of the engine."""
 
     def client(self, service: str) -> Any:
         """Make (once) the client of one AWS service, with time-outs."""

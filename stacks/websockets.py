@@ -19,8 +19,10 @@ ENGINE_PATH: Final = "_aws/execute-api"
 """Under which the engine answers for an API without DNS."""
 
 
-def parameters(service: str, endpoint_url: str, gateway_url: str | None) -> dict[str, str]:
-    """Say where a service's clients connect, and where its functions send, on an engine at *endpoint_url*."""
+def parameters(service: str, endpoint_url: str | None, gateway_url: str | None) -> dict[str, str]:
+    """Say where a service's clients connect, and where its functions send, if it is not AWS itself that answers."""
+    if endpoint_url is None:
+        return {}
     sending = {"WebsocketEndpoint": f"{endpoint_url}/{ENGINE_PATH}"}
     # Without a gateway, a client has to ask for the API's id: there is no address to tell it.
     return sending if gateway_url is None else {**sending, "WebsocketUrl": url_at(gateway_url, service)}

@@ -1,14 +1,14 @@
 """What the supervisor deploys: the base stack, the services, the keys, and a token for the developer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stacks.local import clients
 from stacks.local.errors import CannotStart, Report
 from stacks.local.profile import LocalProfile, resolved
-from stacks.local.running import TENANT
+from stacks.local.running import TENANT, Home, load
 
 TOKEN_SECONDS = 30 * 86_400
 """Every `up` makes a new one."""
@@ -24,6 +24,8 @@ class Deployed:
     profile: LocalProfile
     """What is left to do beside the engine, in physical names."""
     token: str
+    websockets: Mapping[str, str] = field(default_factory=dict)
+    """By service, where the engine answers its WebSockets; only those that have any."""
 
 
 Deploy = Callable[[Path, str, Sequence[str], Report], Deployed]
@@ -38,11 +40,17 @@ def deploy_services(home: Path, endpoint_url: str, services: Sequence[str], repo
         StackError: something could not be built or deployed.
     """
     # Here, because they bring Chalice and boto3, and `status` and `down` have no need of them.
-    from stacks import Refused, deploy, differences, fragments, tokens  # noqa: PLC0415
+    from stacks import Refused, deploy, differences, fragments, tokens, websockets  # noqa: PLC0415
     from stacks.services import SERVICES  # noqa: PLC0415
     from stacks.target import Target  # noqa: PLC0415
 
-    target = Target(session=clients.session(), endpoint_url=endpoint_url, is_local=True)
+    running = load(Home(home))
+    target = Target(
+        session=clients.session(),
+        endpoint_url=endpoint_url,
+        is_local=True,
+        gateway_url=running.gateway_url if running else None,
+    )
     try:
         api_urls = deploy.deploy(target, services, report, home=home)
     except Refused as refused:
@@ -50,14 +58,18 @@ def deploy_services(home: Path, endpoint_url: str, services: Sequence[str], repo
             refused.what,
             "./holdfast reset starts afresh and forgets the local data; the checkout that made it still runs with it.",
         ) from refused
-    profile = LocalProfile()
+    profile, sockets = LocalProfile(), dict[str, str]()
     for source in deploy.sources(target, services, _Silence(), home=home):
         own = differences.local_differences(fragments.with_parameters(source.template, source.parameters))
-        profile += resolved(own, physical_ids(target.client("cloudformation"), source.stack))
+        ids = physical_ids(target.client("cloudformation"), source.stack)
+        profile += resolved(own, ids)
+        upstream = websockets.upstream(ids, endpoint_url)
+        if source.service and upstream:
+            sockets[source.service] = upstream
     report.step("Making a token")
     scopes = [scope for name in services for scope in SERVICES[name].scopes]
     token = tokens.create_token(target, TENANT, SUBJECT, scopes, TOKEN_SECONDS)
-    return Deployed(api_urls, profile, token)
+    return Deployed(api_urls, profile, token, sockets)
 
 
 def physical_ids(cloudformation: Any, stack: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ import logging
 import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +24,9 @@ from yarl import URL
 
 from stacks.local.errors import CannotStart
 from stacks.local.processes import LOOPBACK
+from stacks.local.websocket_proxy import WebsocketProxy
 from stacks.template import GATEWAY_RESPONSES
+from stacks.websockets import PATH as WEBSOCKET_PATH
 
 BODY_BYTES_MAX = 10 * 1024 * 1024
 """API Gateway's payload quota."""
@@ -58,6 +61,8 @@ ENGINE_HEADERS = frozenset({"content-length", "server", "date"})
 """What the engine's server says about itself; ours says its own."""
 
 SERVER_ERROR_MIN = 500
+REPEATED = frozenset({429, 503})
+"""Refusals of a WebSocket that pass by themselves."""
 API_URL = re.compile(r"https?://(?P<api>[a-z0-9]+)\.execute-api\.[^/]+/(?P<stage>[^/]+)/?")
 
 Control = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -100,6 +105,9 @@ class Gateway:
         self.url = f"http://{LOOPBACK}:{port}"
         self.routes: Mapping[str, str] = {}
         """By service, the address that stands in for `/<service>`."""
+        self.websockets: Mapping[str, str] = {}
+        """By service, the address that stands in for `/<service>/ws`."""
+        self._proxy = WebsocketProxy()
         self._port = port
         self._control = control or {}
         self._hosts = {f"{name}:{port}" for name in (LOOPBACK, "localhost")}
@@ -153,6 +161,7 @@ class Gateway:
         await web.TCPSite(self._runner, LOOPBACK, self._port).start()
 
     async def _close(self) -> None:
+        await self._proxy.close()
         await self._runner.cleanup()
         await self._session.close()
 
@@ -175,6 +184,9 @@ class Gateway:
         if path.startswith(CONTROL_PATH):
             return await self._run_control(path.removeprefix(CONTROL_PATH), request)
         _, service, *rest = path.split("/", 2)
+        if rest == [WEBSOCKET_PATH] and service in self.websockets:
+            target = f"{self.websockets[service]}?{query}"
+            return await self._proxy.pass_on(request, target, self._session, _refusal)
         upstream = self.routes.get(service)
         if upstream is None:
             return self._unknown_service()
@@ -312,6 +324,11 @@ def _is_engines_own(content_type: str, body: bytes) -> bool:
 
 def _named_by_connection(headers: Mapping[str, str]) -> frozenset[str]:
     return frozenset(name.strip().lower() for name in headers.get("Connection", "").split(","))
+
+
+def _refusal(status: int, code: str, detail: str) -> web.Response:
+    title = HTTPStatus(status).phrase
+    return _problem(Problem(title=title, status=status, code=code, detail=detail, retryable=status in REPEATED))
 
 
 def _problem(problem: Problem) -> web.Response:

@@ -290,6 +290,7 @@ class _Parts:
         self.ticker.tick(deployed.profile.schedules)
         self.sweeper.watch(deployed.profile.ttl)
         self.gateway.routes = {name: route(url, self.endpoint_url) for name, url in deployed.api_urls.items()}
+        self.gateway.websockets = deployed.websockets
 
     def stop(self, *, can_drain: bool) -> None:
         """Take no more requests, begin nothing new, and then let the functions have what the streams still hold."""

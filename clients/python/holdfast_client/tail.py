@@ -9,7 +9,7 @@ what is missing read from the log over HTTP. Where no WebSocket can be had, the 
 import random
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
 from urllib.parse import quote, urlsplit
@@ -29,6 +29,7 @@ PING_SECONDS: Final = 10.0
 SILENCE_SECONDS_MAX: Final = 30.0
 """A connection that answers three pings with nothing is dead."""
 OPEN_SECONDS_MAX: Final = 10.0
+CLOSE_SECONDS_MAX: Final = 1.0
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
 """Far over API Gateway's 128 KB: only a bound."""
 POLL_SECONDS: Final = 2.0
@@ -378,19 +379,22 @@ def open_websocket(url: str) -> Socket:
         raise Ended("The package websockets is not installed.") from error
     # A proxy from the environment is for other machines.
     is_local = urlsplit(url).hostname in {"127.0.0.1", "::1", "localhost"}
+    closing_all = ExitStack()
     try:
-        connection = connect(
-            url,
-            open_timeout=OPEN_SECONDS_MAX,
-            close_timeout=1,
-            # API Gateway answers our own pings; the protocol's would only cost.
-            ping_interval=None,
-            max_size=MESSAGE_BYTES_MAX,
-            proxy=None if is_local else True,
+        connection = closing_all.enter_context(
+            connect(
+                url,
+                open_timeout=OPEN_SECONDS_MAX,
+                close_timeout=CLOSE_SECONDS_MAX,
+                # API Gateway answers our own pings; the protocol's would only cost.
+                ping_interval=None,
+                max_size=MESSAGE_BYTES_MAX,
+                proxy=None if is_local else True,
+            )
         )
     except (WebSocketException, OSError, ValueError) as error:
         raise Ended(f"{type(error).__name__}: {error}") from error
-    return _Websocket(connection)
+    return _Websocket(connection, closing_all.close)
 
 
 @dataclass(frozen=True)
@@ -398,6 +402,7 @@ class _Websocket:
     """The adapter of `websockets`' blocking connection."""
 
     connection: Any
+    close_all: Callable[[], None]
 
     def send(self, text: str) -> None:
         self._attempt(lambda: self.connection.send(text))
@@ -410,7 +415,7 @@ class _Websocket:
         return received
 
     def close(self) -> None:
-        self.connection.close()
+        self.close_all()
 
     @staticmethod
     def _attempt(call: Callable[[], Any]) -> Any:
