@@ -7,7 +7,6 @@ from typing import Final
 
 import msgspec
 
-from holdfast.clock import EPOCH
 from holdfast.dynamodb.reads import Place, Row, get, get_many, query
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database
@@ -44,14 +43,17 @@ class Standing(msgspec.Struct, frozen=True):
         return {partition: checkpoint.position for partition, checkpoint in enumerate(self.checkpoints)}
 
     def lag_seconds(self, now: datetime) -> float:
-        """Say how long ago the newest event that the view has was recorded, if it lacks any; else 0."""
-        behind = [
-            checkpoint.recorded_at
+        """
+        Say for how long, at least, the view has lacked an event of the log; 0 if it lacks none.
+
+        What it lacks was recorded after the newest event that it has, and by the time that the head tells.
+        """
+        since = [
+            checkpoint.recorded_at if checkpoint.position else head.recorded_at or now
             for checkpoint, head in zip(self.checkpoints, self.heads, strict=True)
             if checkpoint.position < head.position
         ]
-        known = [moment for moment in behind if moment > EPOCH]
-        return max(0.0, (now - min(known)).total_seconds()) if known else 0.0
+        return max(0.0, (now - min(since)).total_seconds()) if since else 0.0
 
     @property
     def span(self) -> tuple[datetime, datetime] | None:
