@@ -1,4 +1,4 @@
-"""Connections, topics and tails on moto's DynamoDB, with a post and a log in memory."""
+"""Connections, topics and tails, with a DynamoDB, a post and a log in memory."""
 
 import itertools
 from collections import defaultdict
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import boto3
 import msgspec
 
 from holdfast.auth import Principal
@@ -16,7 +15,7 @@ from holdfast.dynamodb import Database, Tables, Transport
 from holdfast.dynamodb.reads import Row, query
 from holdfast.log.values import PARTITIONS, partition_of
 from holdfast.tailing import Tailed, Tailing
-from tests.dynamo_tables import REGION
+from tests.memory_dynamodb import MemoryTransport
 
 ANN = Principal("acme", "ann", frozenset({"audit:read"}), "jti-ann")
 
@@ -70,23 +69,18 @@ class MemoryLog:
                 yield event
 
 
-def views_table() -> str:
-    name = f"views-{next(_NUMBERS)}"
-    boto3.client("dynamodb", region_name=REGION).create_table(
-        TableName=name,
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-    )
-    return name
+def views_table(name: str) -> MemoryTransport:
+    made = MemoryTransport()
+    made.create_table(name, "S")
+    return made
 
 
 @dataclass
 class BroadcastLab:
     """One service's connections, in a table of their own."""
 
-    transport: Transport
-    table: str = field(default_factory=views_table)
+    transport: Transport = field(default_factory=lambda: views_table("views"))
+    table: str = "views"
     clock: ManualClock = field(default_factory=ManualClock)
     post: MemoryPost = field(default_factory=MemoryPost)
     log: MemoryLog = field(default_factory=MemoryLog)
@@ -103,10 +97,7 @@ class BroadcastLab:
         return Tickets(self.database(transport), self.tables)
 
     def broadcast(self, transport: Transport | None = None) -> Broadcast:
-        # moto loses writes that are made at the same time: one poster.
-        return Broadcast(
-            self.database(transport), self.tables, self.post, is_revoked=self.revoked.__contains__, posters=1
-        )
+        return Broadcast(self.database(transport), self.tables, self.post, is_revoked=self.revoked.__contains__)
 
     def tailing(self, transport: Transport | None = None) -> Tailing:
         return Tailing(self.broadcast(transport), self.log, scope="audit:read")

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -16,23 +15,16 @@ from holdfast.broadcast import connections as module
 from holdfast.broadcast.connections import Connection, Member
 from holdfast.broadcast.posting import FRAME_BYTES_MAX, MESSAGE_BYTES_MAX
 from holdfast.clock import ManualClock, SystemClock
-from holdfast.dynamodb import Database, Tables, Transport
+from holdfast.dynamodb import Database, Tables
 from holdfast.errors import Denied
-from tests.anchored import moto_transport
 from tests.broadcast_lab import ANN, BroadcastLab, MemoryPost
 
 BOB = Principal("bobs", "bob", frozenset({"audit:read"}), "jti-bob")
 
 
-@pytest.fixture(scope="module")
-def transport() -> Iterator[Transport]:
-    with moto_transport() as made:
-        yield made
-
-
 @pytest.fixture
-def lab(transport: Transport) -> BroadcastLab:
-    return BroadcastLab(transport)
+def lab() -> BroadcastLab:
+    return BroadcastLab()
 
 
 # --- Tickets
