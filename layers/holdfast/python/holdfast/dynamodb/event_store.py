@@ -7,18 +7,19 @@ loses, and is handed the winner's events by the refusal itself. Appends that exp
 streams or bring companions are one transaction.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from holdfast.clock import Clock, from_micros, to_micros
 from holdfast.dynamodb.attributes import from_item, to_item
+from holdfast.dynamodb.stream_reader import Archive, NoArchive, StreamReader, commit_of, instant, stream_key
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.transport import AttributeMap, BotocoreTransport, Cancelled, Reason
 from holdfast.dynamodb.writes import Database, clock_fault, companion_action, put_action, put_new, transact_once
 from holdfast.errors import Unavailable
 from holdfast.retry import Budget, repeat
 from holdfast.streams.companions import Companion, CompanionRefused
-from holdfast.streams.packing import Codec, Packed, Sealed, fingerprint_of, seal, unpack
+from holdfast.streams.packing import Codec, Packed, Sealed, fingerprint_of, seal
 from holdfast.streams.rules import (
     Seen,
     answer_of,
@@ -46,7 +47,6 @@ from holdfast.streams.values import (
     Expected,
     Instant,
     StaleStream,
-    check_stream,
     check_tenant,
 )
 
@@ -57,20 +57,23 @@ ROUNDS: Final = Budget(attempts_max=8, seconds_max=12.0)
 
 
 class DynamoEventStores(Generic[E]):
-    """Every tenant's streams in one pair of tables."""
+    """Every tenant's streams in one pair of tables, and in the *archive* what has left them."""
 
-    def __init__(self, database: Database, codec: Codec[E], tables: Tables) -> None:
+    def __init__(self, database: Database, codec: Codec[E], tables: Tables, archive: Archive | None = None) -> None:
         self._database = database
         self._codec = codec
         self._tables = tables
+        self._archive = archive or NoArchive()
 
     @classmethod
     def connect(cls, codec: Codec[E], tables: Tables, *, clock: Clock | None = None) -> "DynamoEventStores[E]":
-        """Use the DynamoDB that the environment names."""
+        """Use the DynamoDB that the environment names, of a service that archives nothing."""
         return cls(Database.connect(BotocoreTransport(), clock), codec, tables)
 
     def of(self, tenant: str, actor: str) -> "DynamoEventStore[E]":
-        return DynamoEventStore(self._database, self._codec, self._tables, check_tenant(tenant), actor)
+        return DynamoEventStore(
+            self._database, self._codec, self._tables, check_tenant(tenant), actor, archive=self._archive
+        )
 
 
 class _Lost(Exception):
@@ -80,12 +83,15 @@ class _Lost(Exception):
 class DynamoEventStore(Generic[E]):
     """One tenant's streams, written by one actor. See `EventStore` for the promises."""
 
-    def __init__(self, database: Database, codec: Codec[E], tables: Tables, tenant: str, actor: str) -> None:
+    def __init__(
+        self, database: Database, codec: Codec[E], tables: Tables, tenant: str, actor: str, *, archive: Archive
+    ) -> None:
         self._database = database
         self._codec = codec
         self._tables = tables
         self._tenant = tenant
         self._actor = actor
+        self._reader = StreamReader(database, tables.commits, tenant, codec.decode, archive)
 
     # ----- writing
 
@@ -157,8 +163,8 @@ class DynamoEventStore(Generic[E]):
         """
         Look where the wish wants to stand.
 
-        A commit that expected version n lies at n + 1 for ever, so an author who asks again finds it there,
-        however far the stream has gone since.
+        A commit that expected version n begins at n + 1 for ever, in the table or in the archive, so an author who asks
+        again finds it there, however far the stream has gone since.
         """
         if isinstance(wish.expected, Boundary) and is_fresh(wish.expected, self._database.clock):
             return Seen(wish.expected)
@@ -169,7 +175,7 @@ class DynamoEventStore(Generic[E]):
         if newest is None or expected is None or expected == end.version:
             return Seen(end, (newest,) if newest else ())
         is_newest = newest.first_version == expected + 1
-        winner = newest if is_newest else self._commit_at(wish.stream, expected + 1)
+        winner = newest if is_newest else self._reader.at(wish.stream, expected + 1)
         return Seen(end, tuple(commit for commit in (winner, newest) if commit), winner)
 
     def _stale(self, winner: Commit[E]) -> StaleStream:
@@ -291,75 +297,21 @@ class DynamoEventStore(Generic[E]):
     # ----- reading
 
     def read(self, stream: str, after: int = 0, *, until: int | None = None) -> Iterator[Commit[E]]:
-        key = self._key(stream)
-        if after > 0:
-            # The commit that holds version after + 1 may begin before it.
-            around = next(self._query(key, "sk <= :sk", {":sk": after + 1}, newest_first=True, limit=1), None)
-            if around and around.version > after and (until is None or around.first_version <= until):
-                yield around
-        for commit in self._query(key, "sk > :sk", {":sk": after + 1 if after > 0 else 0}):
-            if until is not None and commit.first_version > until:
-                return
-            yield commit
+        return self._reader.read(stream, after, until)
 
     def read_back(self, stream: str, before: int | None = None) -> Iterator[Commit[E]]:
-        if before is None:
-            return self._query(self._key(stream), newest_first=True)
-        return self._query(self._key(stream), "sk < :sk", {":sk": before}, newest_first=True)
+        return self._reader.read_back(stream, before)
 
     def last(self, stream: str) -> Commit[E] | None:
-        return next(self._query(self._key(stream), newest_first=True, limit=1), None)
-
-    def _commit_at(self, stream: str, first_version: int) -> Commit[E] | None:
-        asked_at = self._instant()
-        answer = self._database.read(
-            "GetItem",
-            {
-                "TableName": self._tables.commits,
-                "Key": to_item({"pk": self._key(stream), "sk": first_version}),
-                "ConsistentRead": True,
-            },
-        )
-        return self._commit(answer["Item"], asked_at) if "Item" in answer else None
-
-    def _query(
-        self,
-        key: str,
-        condition: str | None = None,
-        values: Mapping[str, int] | None = None,
-        *,
-        newest_first: bool = False,
-        limit: int | None = None,
-    ) -> Iterator[Commit[E]]:
-        """Walk commits page by page (1 MB each); the pages are as many as the stream has, and read on demand."""
-        request: dict[str, Any] = {
-            "TableName": self._tables.commits,
-            "KeyConditionExpression": "pk = :pk" + (f" AND {condition}" if condition else ""),
-            "ExpressionAttributeValues": to_item({":pk": key, **(values or {})}),
-            "ConsistentRead": True,
-            "ScanIndexForward": not newest_first,
-        }
-        if limit:
-            request["Limit"] = limit
-        while True:
-            asked_at = self._instant()
-            answer = self._database.read("Query", request)
-            for item in answer["Items"]:
-                yield self._commit(item, asked_at)
-            if "LastEvaluatedKey" not in answer or limit:
-                return
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        return self._reader.last(stream)
 
     def _commit(self, item: AttributeMap, asked_at: Instant) -> Commit[E]:
-        return commit_of(item, self._codec.decode, asked_at)
-
-    def _key(self, stream: str) -> str:
-        return f"S#{self._tenant}#{check_stream(stream)}"
+        row = from_item(item)
+        stream = row["pk"].split("#", 2)[2]
+        return commit_of(self._tenant, stream, row, self._codec.decode, asked_at)
 
     def _instant(self) -> Instant:
-        """Say when something is asked for: what the answer tells is no older, however late it is looked at."""
-        clock = self._database.clock
-        return Instant(clock.now(), clock.monotonic())
+        return instant(self._database.clock)
 
 
 def _own(cancelled: Cancelled, appends: Sequence[Append[Any]]) -> list[AttributeMap | None]:
@@ -371,7 +323,7 @@ def _own(cancelled: Cancelled, appends: Sequence[Append[Any]]) -> list[Attribute
 def item_of(sealed: Sealed) -> AttributeMap:
     return to_item(
         {
-            "pk": f"S#{sealed.tenant}#{sealed.stream}",
+            "pk": stream_key(sealed.tenant, sealed.stream),
             "sk": sealed.first_version,
             "n": len(sealed.events),
             "ev": sealed.packed,
@@ -385,22 +337,4 @@ def item_of(sealed: Sealed) -> AttributeMap:
             "root": sealed.events_root,
             "hash": sealed.hash,
         }
-    )
-
-
-def commit_of(item: AttributeMap, decode: Callable[[bytes], E], read_at: Instant) -> Commit[E]:
-    row = from_item(item)
-    _, tenant, stream = row["pk"].split("#", 2)
-    return Commit(
-        tenant=tenant,
-        stream=stream,
-        first_version=row["sk"],
-        events=tuple(decode(event) for event in unpack(row["ev"])),
-        commit_id=row["commit_id"],
-        fingerprint=row["fp"],
-        actor=row["actor"],
-        recorded_at=from_micros(row["rt"]),
-        previous_hash=row["prev"],
-        hash=row["hash"],
-        read_at=read_at,
     )

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 import msgspec
 
 from holdfast.clock import from_micros
-from holdfast.dynamodb.reads import Place, get_many
+from holdfast.dynamodb.reads import Place, Row, get_many
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database
 from holdfast.log.values import Entry
@@ -38,6 +38,20 @@ class Stored(msgspec.Struct, frozen=True):
     @property
     def recorded(self) -> datetime:
         return from_micros(self.recorded_at)
+
+
+def stored_of(stream: str, row: Row) -> Stored:
+    return Stored(
+        stream=stream,
+        first_version=row["sk"],
+        packed=row["ev"],
+        actor=row["actor"],
+        commit_id=row["commit_id"],
+        recorded_at=row["rt"],
+        previous_hash=row["prev"],
+        events_root=row["root"],
+        hash=row["hash"],
+    )
 
 
 class Archived(Protocol):
@@ -87,21 +101,7 @@ class Bodies:
             for entry in entries
         }
         rows = get_many(self.database, list(keys.values()))
-        found = {
-            key: Stored(
-                stream=key[0],
-                first_version=key[1],
-                packed=row["ev"],
-                actor=row["actor"],
-                commit_id=row["commit_id"],
-                recorded_at=row["rt"],
-                previous_hash=row["prev"],
-                events_root=row["root"],
-                hash=row["hash"],
-            )
-            for key, place in keys.items()
-            if (row := rows.get(place))
-        }
+        found = {key: stored_of(key[0], row) for key, place in keys.items() if (row := rows.get(place))}
         missing = [entry for entry in entries if _key(entry) not in found]
         if missing:
             found |= {(each.stream, each.first_version): each for each in self.archive.commits(tenant, missing)}
