@@ -40,6 +40,8 @@ class _View:
                     invalid("Filter Expression can only contain non-primary key attributes")
         paths = scope.projection(request["ProjectionExpression"]) if "ProjectionExpression" in request else None
         scope.finish()
+        if condition:
+            holds(condition, {}, scope)  # what cannot be meant is refused also where there is nothing to filter
         return cls(condition, paths, scope)
 
     def page(self, table: Table, request: Mapping[str, Any], rows: Iterable[Row]) -> Page:
