@@ -32,7 +32,7 @@ class Platform:
     def client(self, service: str) -> Any:
         return clients.factory(self.endpoint_url)(service)
 
-    def make_table(self) -> str:
+    def make_table(self, view: str = "NEW_AND_OLD_IMAGES") -> str:
         """Make a table with a stream, for one test alone."""
         name = f"source-{uuid.uuid4()}"
         self.client("dynamodb").create_table(
@@ -40,7 +40,7 @@ class Platform:
             BillingMode="PAY_PER_REQUEST",
             AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
-            StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+            StreamSpecification={"StreamEnabled": True, "StreamViewType": view},
         )
         return name
 

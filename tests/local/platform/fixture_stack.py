@@ -18,7 +18,7 @@ from typing import Any
 from stacks.local import clients, locks
 from stacks.local.deployment import Deployed, physical_ids
 from stacks.local.errors import Report
-from stacks.local.profile import LocalProfile, StreamSource, TtlAttribute, resolved
+from stacks.local.profile import LocalProfile, Schedule, StreamSource, TtlAttribute, resolved
 from stacks.local.running import Home
 from stacks.local.stack import run_logged
 from stacks.local.supervisor import Supervisor
@@ -65,6 +65,14 @@ def consume(event, context):
         if wish == "report":
             return {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
     return {"batchItemFailures": []}
+
+def tick(event, context):
+    """Write down that time has passed."""
+    print("ticking", file=sys.stderr)
+    dynamodb.put_item(TableName=os.environ["SEEN_TABLE"], Item={
+        "table": {"S": "ticks"}, "at": {"N": str(time.time_ns())}, "first": {"S": json.dumps(event)}})
+    if event.get("wish") == "raise":
+        raise ValueError("out of tick")
 '''
 
 CONSUMER_ROLE = {
@@ -98,6 +106,7 @@ def template(code_key: str) -> dict[str, Any]:
             },
             "Api": _function("app.api", code_key),
             "Consumer": _function("app.consume", code_key),
+            "Tick": _function("app.tick", code_key),
             "RestAPI": {
                 "Type": "AWS::Serverless::Api",
                 "Properties": {
@@ -175,6 +184,8 @@ PROFILE = LocalProfile(
     streams=(StreamSource(table="SourceTable", function_name="Consumer", reports_item_failures=True),),
     ttl=(TtlAttribute(table="SourceTable", attribute="expires"),),
     pitr=("SourceTable",),
+    # Half a second here: see stacks/local/ticker.py.
+    schedules=(Schedule(rule="Often", function_name="Tick", every_seconds=6),),
 )
 
 

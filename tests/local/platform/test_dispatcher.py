@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from stacks import fragments
 from stacks.local import clients
 from stacks.local.dispatcher import Dispatcher
 from tests.local.platform.conftest import Platform, wait_until
@@ -104,6 +105,22 @@ def test_a_filter_keeps_records_from_the_function_and_does_not_hold_up_the_rest(
 
     assert platform.batches(table) == [["S#1", "S#2"]]
     assert dispatcher.drain(timeout_seconds=5)
+
+
+def test_the_projector_hears_of_new_segments_and_of_nothing_else_in_the_log(platform: Platform, dispatcher: Dispatcher):
+    trigger = fragments.read("streams")["Resources"]["ProjectorTrigger"]["Properties"]
+    filters = tuple(each["Pattern"] for each in trigger["FilterCriteria"]["Filters"])
+    table = platform.make_table(view="KEYS_ONLY")
+    platform.put(table, "LH#acme#0", "H#3", "M#acme#0", "B#acme#L#1#0", "L#acme#0", "W#acme#L#1")
+    platform.put(table, "L#acme#0", wish="changed afterwards")
+    platform.put(table, "L#acme#1")
+
+    dispatcher.follow([platform.source(table, filters=filters)])
+
+    wait_until(lambda: "L#acme#1" in flat(platform.batches(table)), "the last segment")
+    assert flat(platform.batches(table)) == ["L#acme#0", "L#acme#1"]
+    assert json.loads(platform.seen(table)[0]["first"]["S"])["dynamodb"]["Keys"] == {"pk": {"S": "L#acme#0"}}
+    assert "NewImage" not in json.loads(platform.seen(table)[0]["first"]["S"])["dynamodb"]
 
 
 def test_a_restarted_dispatcher_goes_on_where_the_last_one_stopped(

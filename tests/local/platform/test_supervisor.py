@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -123,8 +124,24 @@ def test_what_streams_hold_at_a_stop_reaches_its_function_first(starter: Starter
 
     tables = clients.factory(again.engine.endpoint_url)("dynamodb")
     [seen] = [name for name in tables.list_tables()["TableNames"] if "SeenTable" in name]
-    batches = [json.loads(item["ids"]["S"]) for item in tables.scan(TableName=seen)["Items"]]
+    batches = [json.loads(item["ids"]["S"]) for item in tables.scan(TableName=seen)["Items"] if "ids" in item]
     assert sorted(pk for batch in batches for pk in batch) == sorted(map(str, range(20)))
+
+
+def test_functions_with_a_rate_are_ticked_while_it_runs(starter: Starter):
+    running = starter.start().wait_until_ready()
+
+    wait_until(lambda: len(ticks(running)) >= 2, "two ticks")
+
+    moments = sorted(int(item["at"]["N"]) for item in ticks(running))
+    assert moments[1] - moments[0] > 0.4e9, "half a second lies between"
+
+
+def ticks(running: Running) -> list[dict[str, Any]]:
+    tables = clients.factory(running.engine.endpoint_url)("dynamodb")
+    [seen] = [name for name in tables.list_tables()["TableNames"] if "SeenTable" in name]
+    rows: list[dict[str, Any]] = tables.scan(TableName=seen)["Items"]
+    return [row for row in rows if row["table"]["S"] == "ticks"]
 
 
 def test_after_kill_9_of_the_supervisor_the_next_start_has_the_data(starter: Starter):
