@@ -47,6 +47,7 @@ class TailedEvent(msgspec.Struct, frozen=True):
 
     partition: int
     position: int
+    stream: str
     event: RecordedEvent
 
 
@@ -58,6 +59,7 @@ class Taken(msgspec.Struct, frozen=True):
 
     partition: int
     position: int
+    stream: str
     event: dict[str, Any]
 
 
@@ -75,6 +77,7 @@ class _Event(msgspec.Struct, frozen=True, tag_field="type", tag="event"):
     partition: int
     position: int
     after: int
+    stream: str
     event: dict[str, Any]
 
 
@@ -114,8 +117,8 @@ class Cursor:
         except msgspec.MsgspecError as error:
             raise Refused(f"The server said what this client cannot read: {error}") from error
         match message:
-            case _Event(partition, position, after, event):
-                return self._hear_event(partition, position, after, event)
+            case _Event():
+                return self._hear_event(message)
             case _At(positions, after):
                 return self._hear_at(positions, after)
             case _Gap(partition):
@@ -132,13 +135,14 @@ class Cursor:
         self.positions[partition] = position
         return True
 
-    def _hear_event(self, partition: int, position: int, after: int, event: dict[str, Any]) -> Taken | Missing | None:
+    def _hear_event(self, message: _Event) -> Taken | Missing | None:
+        partition, position = message.partition, message.position
         if position <= self.positions[partition]:
             return None
-        if after > self.positions[partition]:
+        if message.after > self.positions[partition]:
             return Missing((partition,))
         self.positions[partition] = position
-        return Taken(partition, position, event)
+        return Taken(partition, position, message.stream, message.event)
 
     def _hear_at(self, positions: Mapping[str, int], after: Mapping[str, int]) -> Missing | None:
         missing = []
@@ -319,8 +323,8 @@ class Tail:
         """Take the messages of one frame, a line each."""
         for line in frame.split("\n"):
             match self._begun().hear(line):
-                case Taken(partition, position, event):
-                    yield TailedEvent(partition, position, RecordedEvent.of(event))
+                case Taken(partition, position, stream, event):
+                    yield TailedEvent(partition, position, stream, RecordedEvent.of(event))
                 case Missing(partitions):
                     for partition in partitions:
                         yield from self._refill(partition)
@@ -358,7 +362,7 @@ class Tail:
                 after = event.streamversion
                 position = entry.position + after - entry.first_version
                 if cursor.moved(partition, position):
-                    yield TailedEvent(partition, position, event)
+                    yield TailedEvent(partition, position, entry.stream, event)
 
 
 def _text(message: Mapping[str, Any]) -> str:

@@ -40,7 +40,14 @@ def test_each_event_names_the_one_before_it():
 
     assert mark == Mark(7, 7)
     assert [(each["after"], each["position"]) for each in messages] == [(2, 5), (5, 6), (6, 7)]
-    assert messages[0] == {"type": "event", "partition": P, "position": 5, "after": 2, "event": {"n": 5}}
+    assert messages[0] == {
+        "type": "event",
+        "partition": P,
+        "position": 5,
+        "after": 2,
+        "stream": STREAM,
+        "event": {"n": 5},
+    }
 
 
 def test_what_was_sent_is_not_sent_again():

@@ -11,7 +11,8 @@ then fails to send has lost them on the way, and the next message says so.
 
     client  {"type":"subscribe","prefix":"orders/","after":{"0":120}}     from now on where `after` names no position
             {"type":"ping"}                                                every 10 s; answered by `at`
-    server  {"type":"event","partition":0,"position":125,"after":120,"event":{…}}
+    server  {"type":"event","partition":0,"position":125,"after":120,"stream":"orders/1",
+             "event":{…}}
             {"type":"at","positions":{"0":130},"after":{"0":125}}          nothing of yours from 126 to 130
             {"type":"gap","partition":0,"after":130}                       skipped from 131 on: read it from the log
             {"type":"error","code":"invalid_message","detail":"…","retryable":false,"request_id":"…"}
@@ -132,6 +133,7 @@ def _event(event: Tailed, after: int) -> bytes:
             "partition": event.partition,
             "position": event.position,
             "after": after,
+            "stream": event.stream,
             "event": msgspec.Raw(event.event),
         }
     )
