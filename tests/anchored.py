@@ -16,7 +16,7 @@ from holdfast.dynamodb.attributes import to_item
 from holdfast.log.heads import head_row
 from holdfast.log.values import SOLE, Head, directory_key, head_key
 from holdfast.objects import MemoryObjects, Objects
-from tests.quick_dynamodb import MemoryTransport
+from tests.memory_dynamodb import MemoryTransport
 
 SERVICE = "audit"
 TABLE = "log"

@@ -2,7 +2,7 @@
 A made history of one stream over three years, and its states by a fold so plain that it can be trusted.
 
 Seeded: the same number of events is the same history. One event in twenty arrives late: it says a time up to weeks
-before those that were recorded around it.
+before those that were recorded around it. And a few claim to have happened in the future.
 """
 
 import random
@@ -21,6 +21,8 @@ BEGIN = datetime(2023, 1, 1, tzinfo=UTC)
 YEARS = timedelta(days=3 * 365)
 LATE_SHARE = 0.05
 LATE_DAYS_MEAN = 5
+EARLY_SHARE = 0.002
+EARLY_DAYS_MEAN = 90
 MEMBERS = 300
 REMOVED_SHARE = 0.1
 COMMIT_EVENTS = 250
@@ -59,6 +61,8 @@ def changes(events: int, seed: int = 1) -> Iterator[Change]:
         happened = BEGIN + step * version
         if noise.random() < LATE_SHARE:
             happened -= timedelta(days=noise.expovariate(1 / LATE_DAYS_MEAN))
+        elif noise.random() < EARLY_SHARE:
+            happened += timedelta(days=noise.expovariate(1 / EARLY_DAYS_MEAN))
         name = f"item-{noise.randrange(MEMBERS)}"
         value = None if noise.random() < REMOVED_SHARE else {"count": noise.randrange(1_000), "by": version}
         yield Change(version, happened, recorded_at, {name: value})
@@ -67,7 +71,7 @@ def changes(events: int, seed: int = 1) -> Iterator[Change]:
 def append_all(
     stores: EventStores[bytes], clock: ManualClock, stream: str, history: Iterable[Change], tenant: str = "made"
 ) -> int:
-    """Write a history through the event store, COMMIT_EVENTS at a time, each at its own time; return the last version."""
+    """Write a history through the event store, each commit at its own time; return the last version."""
     store = stores.of(tenant, "maker")
     version = 0
     for commit in batched(history):

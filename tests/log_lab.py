@@ -23,7 +23,7 @@ from holdfast.proofs import leaf_hash
 from holdfast.streams import RawCodec
 from holdfast.streams.packing import header_of, root_of
 from tests.promises import event
-from tests.quick_dynamodb import MemoryTransport
+from tests.memory_dynamodb import MemoryTransport
 
 _TENANTS = itertools.count()
 
@@ -185,8 +185,10 @@ class PerStream:
 
 def memory_tables(transport: MemoryTransport) -> Tables:
     """Make a service's four tables."""
-    for name, kind in (("commits", "N"), ("operations", "N"), ("log", "S"), ("views", "S")):
-        transport.create_table(name, kind)
+    transport.create_table("commits", "N")
+    transport.create_table("operations", "N")
+    transport.create_table("log", "S")
+    transport.create_table("views", "S")
     return Tables("commits", "operations", "log", "views")
 
 

@@ -119,6 +119,19 @@ def test_two_indexers_on_one_partition_meet_at_its_head(lab, at):
     assert lab.broken == []
 
 
+@pytest.mark.parametrize("at", range(1, 5))
+def test_two_indexers_with_other_streams_of_one_partition_meet_at_its_head(lab, at):
+    mine, others = [f"s/{n}" for n in range(40) if partition_of(f"s/{n}") == 0][:2]
+    hint = lab.append(mine, 2)
+
+    def rival() -> None:
+        lab.indexer().index([lab.append(others, 3)])
+
+    lab.indexer(RivalTransport(lab.transport, at, rival)).index([hint])
+
+    lab.check_log()
+
+
 @pytest.mark.parametrize("at", range(1, 7))
 def test_killed_between_segment_and_tile_the_proofs_still_stand(lab, at):
     """More commits than one tile holds, and a builder of tiles who dies again and again."""

@@ -318,6 +318,31 @@ def test_a_rebuild_has_no_effects_and_those_missed_by_nobody(lab):
     assert len(happened) == len(set(happened)) == positions
 
 
+def test_effects_had_while_a_rebuild_was_ending_are_not_had_again(lab):
+    indexed(lab, 3)
+    happened: list[tuple[int, int]] = []
+    effects = {"every": lambda event: happened.append((event.partition, event.position))}
+
+    def project() -> None:
+        for partition in range(PARTITIONS):
+            lab.projector(effects=effects).project(lab.tenant, partition)
+
+    project()
+    work = Work(lab, random.Random(3), effects)
+    work.start(view="every")
+    *most, last = work.messages
+    for step in most:
+        work.rebuilds().step(*step)
+    lab.indexer().index(lab.grow(random.Random(9), 6))
+    project()  # by the generation that is still the live one
+    work.messages = [last]
+    work.drain()
+    project()
+
+    assert work.state() == "flipped"
+    assert len(happened) == len(set(happened)) == sum(head.position for head in lab.log().heads())
+
+
 def test_a_rebuild_that_differs_waits_for_somebody_to_look(lab):
     indexed(lab, 1)
     lab.project()

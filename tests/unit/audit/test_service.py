@@ -16,7 +16,7 @@ from holdfast.snapshots import Snapshots
 from holdfast.streams import Commit, EventStore, MemoryEventStores, RawCodec
 from holdfast.subjects import KeyCache, SubjectKeys
 from tests.log_lab import memory_tables
-from tests.quick_dynamodb import MemoryTransport
+from tests.memory_dynamodb import MemoryTransport
 
 
 def event(number: int) -> bytes:

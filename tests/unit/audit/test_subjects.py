@@ -30,9 +30,10 @@ def ask(audit: AuditLab, method: str, template: str, body: Any, subject: str = "
 
 
 def everything(audit: AuditLab) -> str:
-    tables = audit.lab.transport.tables  # type: ignore[attr-defined]
+    tables = [audit.lab.transport.call("Scan", {"TableName": name}).body for name in ("commits", "log", "views")]
+    assert not any("LastEvaluatedKey" in answer for answer in tables)
     objects = [audit.objects.get(key) for key in audit.objects.keys("")]
-    return repr([table.items for table in tables.values()]) + repr(objects)
+    return repr(tables) + repr(objects)
 
 
 def test_sealed_content_is_read_like_any_other_and_stored_nowhere_in_clear(audit):
