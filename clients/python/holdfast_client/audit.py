@@ -144,7 +144,7 @@ class Audit(Queries):
     """The audit trail; `AsyncAudit` is the same, awaited."""
 
     def __init__(self, calls: AuditCalls, transport: Transport) -> None:
-        self._calls = self._queries = calls
+        self._calls = self._queries = self._operations = calls
         self._transport = transport
 
     def append(
@@ -203,7 +203,7 @@ class AsyncAudit(AsyncQueries):
     """The audit trail; every promise is that of `Audit`."""
 
     def __init__(self, calls: AuditCalls, transport: AsyncTransport) -> None:
-        self._calls = self._queries = calls
+        self._calls = self._queries = self._operations = calls
         self._transport = transport
 
     async def append(

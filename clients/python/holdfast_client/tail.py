@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, assert_never
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -60,7 +60,7 @@ class Taken(msgspec.Struct, frozen=True):
     partition: int
     position: int
     stream: str
-    event: dict[str, Any]
+    event: RecordedEvent
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -73,8 +73,11 @@ class Refused(Exception):
     """The server will not go on with this connection."""
 
 
+_Partition = Annotated[int, msgspec.Meta(ge=0, lt=PARTITIONS)]
+
+
 class _Event(msgspec.Struct, frozen=True, tag_field="type", tag="event"):
-    partition: int
+    partition: _Partition
     position: int
     after: int
     stream: str
@@ -87,7 +90,7 @@ class _At(msgspec.Struct, frozen=True, tag_field="type", tag="at"):
 
 
 class _Gap(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
-    partition: int
+    partition: _Partition
     after: int
 
 
@@ -141,8 +144,12 @@ class Cursor:
             return None
         if message.after > self.positions[partition]:
             return Missing((partition,))
+        try:
+            event = RecordedEvent.of(message.event)
+        except msgspec.ValidationError:
+            return Missing((partition,))  # what the log says of it counts
         self.positions[partition] = position
-        return Taken(partition, position, message.stream, message.event)
+        return Taken(partition, position, message.stream, event)
 
     def _hear_at(self, positions: Mapping[str, int], after: Mapping[str, int]) -> Missing | None:
         missing = []
@@ -324,7 +331,7 @@ class Tail:
         for line in frame.split("\n"):
             match self._begun().hear(line):
                 case Taken(partition, position, stream, event):
-                    yield TailedEvent(partition, position, stream, RecordedEvent.of(event))
+                    yield TailedEvent(partition, position, stream, event)
                 case Missing(partitions):
                     for partition in partitions:
                         yield from self._refill(partition)
