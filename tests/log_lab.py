@@ -22,8 +22,8 @@ from holdfast.projections.rows import checkpoint_key
 from holdfast.proofs import leaf_hash
 from holdfast.streams import RawCodec
 from holdfast.streams.packing import header_of, root_of
-from tests.promises import event
 from tests.memory_dynamodb import MemoryTransport
+from tests.promises import event
 
 _TENANTS = itertools.count()
 
