@@ -374,6 +374,20 @@ def test_a_gap_that_stays_is_an_error_and_not_an_end(lab):
         lab.application(TornQueries(lab.transport, 4, times=1_000)).select_notifications(1, 1_000)
 
 
+@pytest.mark.parametrize("desc", [False, True])
+def test_places_that_move_into_a_block_while_they_are_read_are_read_once(lab, desc):
+    lab.application().insert_events(stored("full", 100))
+    for version in range(101, 100 + PLACES):
+        lab.application().insert_events(stored("full", version))
+    rival = lab.application()
+    between_head_and_blocks = RivalTransport(lab.transport, 2, lambda: rival.insert_events(stored("full", 200)))
+
+    found = places(lab.application(between_head_and_blocks).select_events("full", desc=desc))
+
+    versions = [*range(1, PLACES + 1), *range(100, 100 + PLACES)]
+    assert [version for _, version in found] == (versions[::-1] if desc else versions)
+
+
 # ----- everything at once
 
 
