@@ -9,6 +9,7 @@ import pytest
 from functions.audit import adapters
 from functions.audit.app import app
 from holdfast.anchors import MemorySigner
+from holdfast.archive import ArchiveReader
 from holdfast.cursors import Cursors
 from holdfast.dynamodb import Database, DynamoEventStores, Tables
 from holdfast.envelope import MemoryKeyRing
@@ -36,7 +37,8 @@ class AuditLab:
         self.ring, self.signer = MemoryKeyRing(), MemorySigner()
         self.keys = KeyCache(lab.clock)
         patch.setitem(app.__dict__, "_authenticate", self.door.authenticate)
-        for name in ("database", "tables", "event_stores", "cursors", "send_step", "subject_keys", "signer"):
+        self._archived = ArchiveReader(lab.database(), lab.tables, self.objects)
+        for name in ("database", "tables", "archive", "event_stores", "cursors", "send_step", "subject_keys", "signer"):
             patch.setattr(adapters, name, getattr(self, f"_{name}"))
         patch.setattr(adapters, "archive_objects", lambda: self.objects)
         patch.setattr(adapters, "anchor_objects", lambda: self.anchored)
@@ -48,7 +50,10 @@ class AuditLab:
         return self.lab.tables
 
     def _event_stores(self) -> DynamoEventStores[bytes]:
-        return DynamoEventStores(self.lab.database(), RawCodec(), self.lab.tables)
+        return DynamoEventStores(self.lab.database(), RawCodec(), self.lab.tables, self._archived)
+
+    def _archive(self) -> ArchiveReader:
+        return self._archived
 
     def _cursors(self) -> Cursors:
         return Cursors(b"k" * 32)

@@ -1,7 +1,7 @@
 """Where the audit trail is kept: streams, log and read models in DynamoDB, and the queue of its rebuilds."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -10,6 +10,7 @@ import msgspec
 
 from functions.audit import domain
 from holdfast.anchors import Anchors, KmsSigner, Signer
+from holdfast.archive import Archiver, ArchiveReader, Stuck
 from holdfast.aws import Garbled, client
 from holdfast.clock import from_micros, to_micros
 from holdfast.cursor_keys import CursorKey, cursor_key_from
@@ -53,9 +54,17 @@ def tables() -> Tables:
 
 @cache
 def event_stores() -> EventStores[bytes]:
-    # Only the tables of streams: an append needs no other, and is answered where there are no others yet.
-    kept = Tables(commits=os.environ["HOLDFAST_COMMITS_TABLE"], operations=os.environ["HOLDFAST_OPERATIONS_TABLE"])
-    return DynamoEventStores(database(), RawCodec(), kept)
+    return DynamoEventStores(database(), RawCodec(), tables(), archive())
+
+
+@cache
+def archive() -> ArchiveReader:
+    """Read what has left the table; it keeps what it read last, for the whole process."""
+    return ArchiveReader(database(), tables(), archive_objects())
+
+
+def archiver(on_stuck: Callable[[Stuck], None]) -> Archiver:
+    return Archiver(database(), tables(), archive_objects(), on_stuck)
 
 
 def log_of(tenant: str) -> LogReader:
@@ -111,7 +120,7 @@ def rebuilds() -> Rebuilds:
 
 
 def bodies() -> Bodies:
-    return Bodies(database(), tables())
+    return Bodies(database(), tables(), archive())
 
 
 def bodies_of(tenant: str) -> "EventBodies":

@@ -15,11 +15,12 @@ What AWS calls by name stands in this module; the others declare routes.
 
 from functions.audit.app import log, proofs, reading, rebuilds, streams, subjects
 from functions.audit.app.door import app
-from functions.audit.app.workers import anchor, indexer, projector, rebuilder, repair
+from functions.audit.app.workers import anchor, archiver, indexer, projector, rebuilder, repair
 
 __all__ = [
     "anchor",
     "app",
+    "archiver",
     "indexer",
     "log",
     "projector",

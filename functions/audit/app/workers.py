@@ -1,5 +1,5 @@
 """
-What runs without being asked: the log grows, read models follow it, heads are signed, rebuilds go on.
+What runs without being asked: the log grows, read models follow, heads are signed, old commits leave, rebuilds go on.
 
 Every trigger is a hint. A function looks for itself what there is to do, does it as far as its time goes, and raises
 if there is more: then it is called again.
@@ -13,6 +13,7 @@ import msgspec
 from functions.audit import adapters, domain
 from functions.audit.app.door import app
 from holdfast import telemetry, triggers
+from holdfast.archive import Stuck
 from holdfast.log import Broken, heads
 from holdfast.log.values import Head
 from holdfast.queues import each_message
@@ -64,6 +65,13 @@ def anchor(event: Any, context: Any) -> None:  # noqa: ARG001 - a schedule tells
     telemetry.logger().info("anchored", seq=signed.said.seq if signed else None)
 
 
+@app.lambda_function(name="Archiver")
+def archiver(event: Any, context: Any) -> None:  # noqa: ARG001 - a schedule tells nothing
+    """Move old commits out of the table."""
+    done = adapters.archiver(on_stuck).run(triggers.seconds_for(context))
+    telemetry.logger().info("archived", **msgspec.structs.asdict(done))
+
+
 @app.lambda_function(name="Rebuilder")
 def rebuilder(event: Any, context: Any) -> dict[str, Any]:
     """Carry rebuilds on, a partition at a time."""
@@ -80,6 +88,13 @@ def on_broken(broken: Broken) -> None:
     """Tell of a stream whose history does not hold together; it stays out of the log from there on."""
     telemetry.logger().error("A stream is broken.", **msgspec.structs.asdict(broken))
     telemetry.metrics().add_metric("BrokenStreams", "Count", 1)
+    telemetry.flush_metrics()
+
+
+def on_stuck(stuck: Stuck) -> None:
+    """Tell of a partition that cannot be archived; nothing of it is removed until somebody has looked."""
+    telemetry.logger().error("A partition cannot be archived.", **msgspec.structs.asdict(stuck))
+    telemetry.metrics().add_metric("StuckPartitions", "Count", 1)
     telemetry.flush_metrics()
 
 
