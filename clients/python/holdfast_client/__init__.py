@@ -20,6 +20,7 @@ from holdfast_client.errors import (
     Uncertain,
 )
 from holdfast_client.events import Event, RecordedEvent
+from holdfast_client.tail import Tail, TailedEvent
 
 __all__ = [
     "Appended",
@@ -40,6 +41,8 @@ __all__ = [
     "RecordedEvent",
     "Stale",
     "State",
+    "Tail",
+    "TailedEvent",
     "Throttled",
     "Unavailable",
     "Uncertain",

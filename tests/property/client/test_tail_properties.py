@@ -189,7 +189,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=examples(300, soak=10_000), deadline=None)
+@settings(max_examples=examples(300, soak=5_000), deadline=None)
 @given(
     actions,
     st.sampled_from(["", "orders/", "users/1", "nothing/"]),
