@@ -1,4 +1,4 @@
-"""`./holdfast audit`: import, append, events, state; export and verify are in a module of their own."""
+"""`./holdfast audit`: import, append, events, state; export, verify and tail are in modules of their own."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import typer
 
-from holdfast_cli import audit_verify
+from holdfast_cli import audit_tail, audit_verify
 from holdfast_cli.failures import ExitCode, Failure, same_command
 from holdfast_cli.importing.git import Repository
 from holdfast_cli.importing.importer import ContradictionError, Tally, import_items
@@ -27,6 +27,7 @@ FOLLOW_SECONDS = 1.0
 app = typer.Typer(help="The audit trail: bring histories in, append, read, and ask for any past state.")
 app.command()(audit_verify.export)
 app.command()(audit_verify.verify)
+app.command()(audit_tail.tail)
 
 Stream = Annotated[str, typer.Argument(metavar="STREAM", help="The stream's plain name, such as orders/42.")]
 
