@@ -1,9 +1,8 @@
 """
 The live tail: every event of the log from a position on, each once and in its partition's order, as it comes.
 
-Events come over a WebSocket, which may lose, repeat or reorder anything. So each message names the position *after*
-which it holds, and `Cursor` (pure) compares that with what it has: it takes what follows, drops what it knows, and has
-what is missing read from the log over HTTP. Where no WebSocket can be had, the log is polled.
+Events come over a WebSocket. What is lost on the way, as `tail_cursor` notices, is read from the log over HTTP, and
+where no WebSocket can be had, the log is polled.
 """
 
 import random
@@ -11,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, assert_never
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -19,6 +18,7 @@ import msgspec
 from holdfast_client.audit_queries import PARTITIONS, LogEntry, LogPage, Ticket
 from holdfast_client.errors import HoldfastError, Unavailable
 from holdfast_client.events import RecordedEvent
+from holdfast_client.tail_cursor import Cursor, Missing, Refused, Taken
 from holdfast_client.transport import Transport
 
 if TYPE_CHECKING:
@@ -49,119 +49,6 @@ class TailedEvent(msgspec.Struct, frozen=True):
     position: int
     stream: str
     event: RecordedEvent
-
-
-# --- What a message means: pure
-
-
-class Taken(msgspec.Struct, frozen=True):
-    """The next event of its partition."""
-
-    partition: int
-    position: int
-    stream: str
-    event: RecordedEvent
-
-
-class Missing(msgspec.Struct, frozen=True):
-    """Something of these partitions did not arrive: read them from the log, from the cursor on."""
-
-    partitions: tuple[int, ...]
-
-
-class Refused(Exception):
-    """The server will not go on with this connection."""
-
-
-_Partition = Annotated[int, msgspec.Meta(ge=0, lt=PARTITIONS)]
-
-
-class _Event(msgspec.Struct, frozen=True, tag_field="type", tag="event"):
-    partition: _Partition
-    position: int
-    after: int
-    stream: str
-    event: dict[str, Any]
-
-
-class _At(msgspec.Struct, frozen=True, tag_field="type", tag="at"):
-    positions: dict[str, int]
-    after: dict[str, int]
-
-
-class _Gap(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
-    partition: _Partition
-    after: int
-
-
-class _Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
-    code: str
-    detail: str = ""
-
-
-_MESSAGE = msgspec.json.Decoder(_Event | _At | _Gap | _Error)
-
-
-@dataclass
-class Cursor:
-    """How far each partition has been read: everything wanted up to there was handed over."""
-
-    positions: dict[int, int]
-
-    def hear(self, line: str) -> Taken | Missing | None:
-        """
-        Say what a message brings: the next event, the knowledge that something is missing, or nothing new.
-
-        Raises:
-            Refused: it is an error, or nothing that this client knows.
-        """
-        try:
-            message = _MESSAGE.decode(line)
-        except msgspec.MsgspecError as error:
-            raise Refused(f"The server said what this client cannot read: {error}") from error
-        match message:
-            case _Event():
-                return self._hear_event(message)
-            case _At(positions, after):
-                return self._hear_at(positions, after)
-            case _Gap(partition):
-                return Missing((partition,))
-            case _Error(code, detail):
-                raise Refused(f"{code}: {detail}")
-            case _ as unreachable:
-                assert_never(unreachable)
-
-    def moved(self, partition: int, position: int) -> bool:
-        """Take note of what was read elsewhere; False if it was known."""
-        if position <= self.positions[partition]:
-            return False
-        self.positions[partition] = position
-        return True
-
-    def _hear_event(self, message: _Event) -> Taken | Missing | None:
-        partition, position = message.partition, message.position
-        if position <= self.positions[partition]:
-            return None
-        if message.after > self.positions[partition]:
-            return Missing((partition,))
-        try:
-            event = RecordedEvent.of(message.event)
-        except msgspec.ValidationError:
-            return Missing((partition,))  # what the log says of it counts
-        self.positions[partition] = position
-        return Taken(partition, position, message.stream, event)
-
-    def _hear_at(self, positions: Mapping[str, int], after: Mapping[str, int]) -> Missing | None:
-        missing = []
-        for partition, known in self.positions.items():
-            if after.get(str(partition), 0) > known:
-                missing.append(partition)
-            else:
-                self.positions[partition] = max(known, positions.get(str(partition), 0))
-        return Missing(tuple(missing)) if missing else None
-
-
-# --- Following
 
 
 class Ended(Exception):
@@ -253,6 +140,7 @@ class Tail:
         self._monotonic = monotonic
         self._sleep = sleep
         self._events = self._follow()
+        self._frames_heard = 0
 
     def __iter__(self) -> Iterator[TailedEvent]:
         return self
@@ -290,11 +178,16 @@ class Tail:
             except (Ended, HoldfastError):
                 yield from self._poll()
                 continue
-            with closing(socket):
-                try:
+            heard_before = self._frames_heard
+            try:
+                with closing(socket):
                     yield from self._listen(socket)
-                except (Ended, Refused):
-                    self._sleep(random.uniform(0, REOPEN_SECONDS_MAX))  # noqa: S311 - spreads load, guards nothing
+            except (Ended, Refused) as end:
+                is_of_use = isinstance(end, Ended) and self._frames_heard > heard_before
+            if is_of_use:
+                self._sleep(random.uniform(0, REOPEN_SECONDS_MAX))  # noqa: S311 - spreads load, guards nothing
+            else:
+                yield from self._poll()
 
     def _opened(self) -> Socket:
         """Open a connection, and say where to go on."""
@@ -322,6 +215,7 @@ class Tail:
             frame = socket.receive(wait)
             if frame is not None:
                 heard_at = self._monotonic()
+                self._frames_heard += 1
                 yield from self._heard(frame)
             elif self._monotonic() - heard_at >= SILENCE_SECONDS_MAX:
                 raise Ended

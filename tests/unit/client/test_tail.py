@@ -2,6 +2,7 @@
 
 import sys
 from collections import deque
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,16 +18,13 @@ from holdfast_client.events import RecordedEvent
 from holdfast_client.tail import (
     REFUSED_SECONDS,
     SILENCE_SECONDS_MAX,
-    Cursor,
     Ended,
     HttpSource,
-    Missing,
     Open,
-    Refused,
     Tail,
-    Taken,
     open_websocket,
 )
+from holdfast_client.tail_cursor import Cursor, Missing, Refused, Taken
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -262,6 +260,32 @@ def test_a_failure_of_a_call_is_raised_and_the_next_event_follows_all_the_same(m
             next(tail)
 
     assert before + versions(tail, 3) == [1, 2, 3, 4, 5, 6]
+
+
+@dataclass
+class Telling:
+    """A connection that says one thing and then ends."""
+
+    text: str | None
+
+    def send(self, text: str) -> None:
+        pass
+
+    def receive(self, seconds: float) -> str | None:
+        text, self.text = self.text, None
+        if text is None:
+            raise Ended
+        return text
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("text", [None, said(type="error", code="scope_missing"), "nonsense"])
+def test_a_connection_that_opens_and_is_of_no_use_does_not_keep_the_log_from_being_polled(text: str | None):
+    world = World()
+
+    assert versions(world.tail(lambda _url: Telling(text)), 40) == list(range(1, 41))
 
 
 def test_a_connection_on_which_nothing_is_heard_is_given_up():
