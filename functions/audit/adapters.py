@@ -12,7 +12,9 @@ from functions.audit import domain
 from holdfast.anchors import Anchors, KmsSigner, Signer
 from holdfast.archive import Archiver, ArchiveReader, Stuck
 from holdfast.aws import Garbled, client
+from holdfast.broadcast import ApiGatewayPost, Broadcast, Door, Tickets
 from holdfast.clock import from_micros, to_micros
+from holdfast.cloudevents import rendered
 from holdfast.cursor_keys import CursorKey, cursor_key_from
 from holdfast.cursors import Cursors
 from holdfast.dynamodb import BotocoreTransport, Database, DynamoEventStores, Tables
@@ -33,6 +35,8 @@ from holdfast.snapshots import Snapshots
 from holdfast.streams import Commit, EventStores, Instant, RawCodec
 from holdfast.streams.packing import unpack
 from holdfast.subjects import KeyCache, SubjectKeys
+from holdfast.tailing import Tailing
+from holdfast.tailing_log import IndexedLog
 
 SERVICE: Final = "audit"
 
@@ -105,6 +109,50 @@ def archive_objects() -> Objects:
     return S3Objects(os.environ["HOLDFAST_ARCHIVE_BUCKET"], database().clock)
 
 
+def tickets() -> Tickets:
+    return Tickets(database(), tables())
+
+
+def websocket_url() -> str:
+    return os.environ["HOLDFAST_WEBSOCKET_URL"]
+
+
+def broadcast() -> Broadcast:
+    post = ApiGatewayPost(os.environ["HOLDFAST_WEBSOCKET_ENDPOINT"], database().clock)
+    return Broadcast(database(), tables(), post)
+
+
+def tailing() -> Tailing:
+    return Tailing(broadcast(), IndexedLog(bodies(), rendered_for), "audit:read")
+
+
+def websocket_door() -> Door:
+    return Door(tickets(), broadcast(), tailing())
+
+
+def rendered_for(tenant: str, stored: Stored) -> list[bytes]:
+    """Write a commit's events as a reader of their stream sees them."""
+    commit = Commit(
+        tenant=tenant,
+        stream=stored.stream,
+        first_version=stored.first_version,
+        events=stored.events,
+        commit_id=stored.commit_id,
+        fingerprint=b"",
+        actor=stored.actor,
+        recorded_at=stored.recorded,
+        previous_hash=stored.previous_hash,
+        hash=stored.hash,
+        read_at=_now(),
+    )
+    return [msgspec.json.encode(event) for event in rendered(sealer_of(tenant).shown(commit))]
+
+
+def _now() -> Instant:
+    clock = database().clock
+    return Instant(clock.now(), clock.monotonic())
+
+
 def exporter_of(tenant: str) -> Exporter:
     return Exporter(log_of(tenant), bodies())
 
@@ -160,7 +208,6 @@ class EventBodies:
 
     def _alone(self, found: domain.Found, stored: Stored, event: bytes) -> Commit[bytes]:
         """Put one event into a commit of its own, with the facts of the one that holds it."""
-        clock = self.bodies.database.clock
         return Commit(
             tenant=self.tenant,
             stream=found.stream,
@@ -172,7 +219,7 @@ class EventBodies:
             recorded_at=from_micros(stored.recorded_at),
             previous_hash=stored.previous_hash,
             hash=stored.hash,
-            read_at=Instant(clock.now(), clock.monotonic()),
+            read_at=_now(),
         )
 
 

@@ -8,6 +8,7 @@ How the audit trail is reached: its routes, and the wiring behind them.
     rebuilds  read models made again
     proofs    anchors, keys and exports, for those who check for themselves
     subjects  legal holds and erasure
+    tail      the log as it grows, over WebSockets
     workers   what runs without being asked
 
 What AWS calls by name stands in this module; the others declare routes.
@@ -15,6 +16,7 @@ What AWS calls by name stands in this module; the others declare routes.
 
 from functions.audit.app import log, proofs, reading, rebuilds, streams, subjects
 from functions.audit.app.door import app
+from functions.audit.app.tail import tail
 from functions.audit.app.workers import anchor, archiver, indexer, projector, rebuilder, repair
 
 __all__ = [
@@ -31,4 +33,5 @@ __all__ = [
     "repair",
     "streams",
     "subjects",
+    "tail",
 ]

@@ -52,6 +52,7 @@ def projector(event: Any, context: Any) -> None:
         grown = triggers.grown_partitions(event) if "Records" in event else {_place(head) for head in _all_heads()}
         for tenant, partition in sorted(grown):
             adapters.projector().project(tenant, partition)
+        _push(grown)
         for tenant, stream in sorted(set(_grown_far(event))):
             adapters.snapshots_of(tenant).keep(stream, domain.reducers.of(stream))
     telemetry.logger().info("projected", partitions=len(grown))
@@ -96,6 +97,15 @@ def on_stuck(stuck: Stuck) -> None:
     telemetry.logger().error("A partition cannot be archived.", **msgspec.structs.asdict(stuck))
     telemetry.metrics().add_metric("StuckPartitions", "Count", 1)
     telemetry.flush_metrics()
+
+
+def _push(grown: set[tuple[str, int]]) -> None:
+    """Tell those who follow the log that it has grown. Who is not reached asks again within seconds."""
+    for tenant, partition in sorted(grown):
+        try:
+            adapters.tailing().push(tenant, partition)
+        except Exception:  # noqa: BLE001 - whatever keeps a message from a listener must not hold up a read model
+            telemetry.logger().exception("A tail was not told.", tenant=tenant, partition=partition)
 
 
 def _grown_far(event: Any) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,36 @@
+"""The live tail: tickets over HTTP, and the WebSockets that they open."""
+
+from typing import Any
+
+import msgspec
+
+from functions.audit import adapters
+from functions.audit.app.door import STORE_ERRORS, app
+from holdfast.auth import Principal
+from holdfast.broadcast import TICKET_SECONDS
+from holdfast.http import Caller, IdempotencyKey
+
+
+class TicketAnswer(msgspec.Struct, frozen=True):
+    ticket: str
+    url: str
+    """Where to connect, with the ticket in it."""
+    expires_in: int
+    """Seconds. It opens one connection."""
+
+
+TICKET_ERRORS = {**STORE_ERRORS, 503: ["store_unavailable", "outcome_unknown"]}
+
+
+@app.post("/v1/tickets", scope="audit:read", status=201, raises=TICKET_ERRORS)
+def post_ticket(caller: Caller, key: IdempotencyKey | None) -> TicketAnswer:  # noqa: ARG001 - each call makes one
+    """Make a ticket that opens one WebSocket with this caller's rights, to follow the log as it grows."""
+    principal = Principal(caller.tenant, caller.subject, caller.scopes, caller.jti)
+    ticket = adapters.tickets().issue(principal)
+    return TicketAnswer(ticket, f"{adapters.websocket_url()}?ticket={ticket}", TICKET_SECONDS)
+
+
+@app.lambda_function(name="Tail")
+def tail(event: Any, context: Any) -> dict[str, Any]:
+    """Answer one event of a WebSocket connection."""
+    return adapters.websocket_door()(event, context)
