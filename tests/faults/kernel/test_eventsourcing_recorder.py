@@ -10,7 +10,7 @@ import pytest
 from eventsourcing.persistence import IntegrityError, OperationalError, Tracking
 
 from holdfast.dynamodb.reads import get
-from holdfast.dynamodb.transport import Answer, Cancelled, Transport, Unknown
+from holdfast.dynamodb.transport import Answer, Cancelled, Reason, Transport, Unknown
 from holdfast.integrations.eventsourcing import HoldfastProcessRecorder, OutcomeUnknownError, rows
 from holdfast.streams.companions import Is, Put, Update
 from tests.eventsourcing_lab import RecorderLab, places, stored
@@ -337,6 +337,24 @@ def test_an_insert_that_always_loses_the_head_says_so_in_the_end(lab):
         insert(lab.process(AlwaysFirst()))
 
     assert ("a", 3) not in places(lab.log())
+
+
+def test_a_transaction_that_no_condition_refuses_is_not_tried_again(lab):
+    class Refusing:
+        attempts = 0
+
+        def call(self, operation: str, request: Mapping[str, Any]) -> Answer:
+            if operation != "TransactWriteItems":
+                return lab.transport.call(operation, request)
+            self.attempts += 1
+            raise Cancelled([Reason("ValidationError", None)] * len(request["TransactItems"]))
+
+    refusing = Refusing()
+
+    with pytest.raises(OperationalError, match="ValidationError"):
+        insert(lab.process(refusing))
+
+    assert refusing.attempts == 1
 
 
 # ----- reads that are not one moment

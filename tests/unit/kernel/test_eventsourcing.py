@@ -251,6 +251,17 @@ def test_a_views_changes_do_not_come_with_events(lab):
         ledger.Ledger(space).insert(stored("a", 1), Tracking("up", 1), [change])
 
 
+def test_more_changes_than_go_with_one_tracking_are_refused_whole(lab):
+    view = lab.tracking()
+    changes = [Put(TABLE, {"pk": view.space.view_key("x"), "sk": str(n)}, {"n": n}) for n in range(100)]
+
+    with pytest.raises(DataError):
+        view.insert_tracking_with(Tracking("up", 1), changes)
+    view.insert_tracking_with(Tracking("up", 1), changes[1:])
+
+    assert view.max_tracking_id("up") == 1
+
+
 def test_applications_in_one_table_do_not_meet(lab):
     other = Space(lab.space().database, TABLE, "other")
     lab.application().insert_events(stored("a", 1))
@@ -274,6 +285,29 @@ def test_an_insert_is_one_request_and_six_write_units(lab):
 
     assert counting.operations[2:] == ["TransactWriteItems"]
     assert counting.units == 6
+
+
+def test_every_sixty_fourth_insert_moves_the_places_into_a_block(lab):
+    counting = Counting(lab)
+    recorder = lab.application(counting)
+    for version in range(1, PLACES_MAX + 1):
+        recorder.insert_events(stored("a", version))
+    counting.operations.clear()
+    counting.units = 0.0
+
+    recorder.insert_events(stored("a", PLACES_MAX + 1))
+
+    assert counting.operations == ["TransactWriteItems"] * 2
+    assert counting.units == 6 + 4
+
+
+def test_a_snapshot_is_one_request_and_one_write_unit(lab):
+    counting = Counting(lab)
+
+    lab.snapshots(counting).insert_events(stored("a", 1))
+
+    assert counting.operations == ["PutItem"]
+    assert counting.units == 1
 
 
 def test_who_has_read_an_originator_need_not_look_again(lab):
@@ -346,7 +380,7 @@ def test_a_subscription_sees_what_another_process_inserts(lab):
         with lab.application().subscribe() as subscription:
             found.extend(next(subscription).id for _ in range(3))
 
-    follower = threading.Thread(target=follow)
+    follower = threading.Thread(target=follow, daemon=True)
     follower.start()
     lab.application().insert_events(stored("a", 1, 2, 3))
     follower.join(timeout=5)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from eventsourcing.persistence import IntegrityError, StoredEvent, Tracking
+from eventsourcing.persistence import DataError, IntegrityError, StoredEvent, Tracking
 
 from holdfast.dynamodb.attributes import from_item, ordered, to_item
 from holdfast.dynamodb.reads import get_many
@@ -49,6 +49,9 @@ TURN_SECONDS_MAX: Final = 12.0
 """How long a thread waits for the others of its process to have inserted before it."""
 BELIEFS_MAX: Final = 4_096
 """Heads remembered by one recorder. Beyond them all are forgotten, which costs a read each."""
+
+CHANGES_MAX: Final = 99
+"""Rows of a view that change with its tracking: a transaction holds 100 actions, and the tracking is one."""
 
 REFUSED: Final = "ConditionalCheckFailed"
 
@@ -98,6 +101,8 @@ class Ledger:
         """
         if events and changes:
             raise ValueError("a view's changes come with tracking alone")
+        if len(changes) > CHANGES_MAX:
+            raise DataError(f"{len(changes)} changes at once; {CHANGES_MAX} go with one tracking.")
         if not events and tracking is None:
             return range(0)
         versions = versions_of(events, originators_max=ORIGINATORS_MAX - (tracking is not None))
@@ -135,7 +140,7 @@ class Ledger:
         except Cancelled as cancelled:
             if insert.is_among(cancelled.reasons):
                 return insert.positions(believed)
-            self._learn_from(list(after), cancelled.reasons[insert.head_index :])
+            self._learn_from(list(after), cancelled, insert.head_index)
             insert.refuse_changes(cancelled.reasons)
             raise _Moved from cancelled
         for key, row in after.items():
@@ -167,13 +172,16 @@ class Ledger:
             transact_once(self._space.database, actions, is_final=lambda _cancelled: True)
         except Cancelled as cancelled:
             # Whoever changed the head: it is read in the refusal, and the insert begins anew.
-            self._learn_from([key], cancelled.reasons[:1])
+            self._learn_from([key], cancelled)
             raise _Moved from cancelled
         self.beliefs.learn(key, row)
         return row
 
-    def _learn_from(self, keys: Sequence[str], reasons: Sequence[Reason]) -> None:
-        for key, reason in zip(keys, reasons, strict=False):
+    def _learn_from(self, keys: Sequence[str], cancelled: Cancelled, start: int = 0) -> None:
+        """Take the heads at *keys*, whose actions begin at *start*, as the refusal shows them."""
+        if all(reason.code != REFUSED for reason in cancelled.reasons):
+            raise cancelled  # a reason that is no condition's: a fault of ours, which no repeat would heal
+        for key, reason in zip(keys, cancelled.reasons[start:], strict=False):
             if reason.code == REFUSED:
                 self.beliefs.learn(key, from_item(reason.item) if reason.item is not None else None)
 

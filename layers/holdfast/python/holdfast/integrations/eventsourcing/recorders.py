@@ -235,10 +235,11 @@ class HoldfastTrackingRecorder(_LedgerRecorder, TrackingRecorder):
         Record that a notification was processed together with what that changed, or neither.
 
         A change is a `Put`, `Update` or `Check` of `holdfast.streams` whose table is `self.space.table` and whose
-        keys begin as `self.space.view_key` says; a transaction holds 99 of them.
+        partition keys `self.space.view_key` makes; 99 of them go with one tracking.
 
         Raises:
             IntegrityError: it, or a later one, was processed already; or a change's condition does not hold.
+            DataError: there are more changes than one transaction holds.
             OutcomeUnknownError: it may have happened.
         """
         with library_errors():
