@@ -38,6 +38,8 @@ REFUSED_SECONDS: Final = 30.0
 """How long the log is polled before a WebSocket is tried again."""
 REOPEN_SECONDS_MAX: Final = 1.0
 """A connection that ended is opened again after a random part of this, so that not all clients come at once."""
+SILENT_MAX: Final = 3
+"""Connections in a row on which nothing is heard, after which they count as refused."""
 LOG_PAGE_ENTRIES: Final = 100
 """Commits asked for with one page of the log."""
 
@@ -140,7 +142,8 @@ class Tail:
         self._monotonic = monotonic
         self._sleep = sleep
         self._events = self._follow()
-        self._frames_heard = 0
+        self._silent = 0
+        """Connections in a row that ended before anything was heard on them."""
 
     def __iter__(self) -> Iterator[TailedEvent]:
         return self
@@ -178,15 +181,16 @@ class Tail:
             except (Ended, HoldfastError):
                 yield from self._poll()
                 continue
-            heard_before = self._frames_heard
+            self._silent += 1
             try:
                 with closing(socket):
                     yield from self._listen(socket)
-            except (Ended, Refused) as end:
-                is_of_use = isinstance(end, Ended) and self._frames_heard > heard_before
-            if is_of_use:
+            except Refused:
+                self._silent = SILENT_MAX
+            except Ended:
                 self._sleep(random.uniform(0, REOPEN_SECONDS_MAX))  # noqa: S311 - spreads load, guards nothing
-            else:
+            if self._silent >= SILENT_MAX:
+                self._silent = 0
                 yield from self._poll()
 
     def _opened(self) -> Socket:
@@ -215,7 +219,7 @@ class Tail:
             frame = socket.receive(wait)
             if frame is not None:
                 heard_at = self._monotonic()
-                self._frames_heard += 1
+                self._silent = 0
                 yield from self._heard(frame)
             elif self._monotonic() - heard_at >= SILENCE_SECONDS_MAX:
                 raise Ended
