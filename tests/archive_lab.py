@@ -1,12 +1,13 @@
 """A small world for the archive: streams, their log, objects in memory, and what must always hold of all three."""
 
 import copy
+import dataclasses
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from holdfast.archive import ArchiveReader, Archiver, Stuck
+from holdfast.archive import Archiver, ArchiveReader, Stuck
 from holdfast.archive.format import version_of
 from holdfast.dynamodb import DynamoEventStore, DynamoEventStores, Transport
 from holdfast.dynamodb.attributes import from_item
@@ -18,8 +19,8 @@ from holdfast.proofs import leaf_hash
 from holdfast.streams import RawCodec
 from holdfast.streams.packing import header_of, root_of
 from tests.log_lab import LogLab, memory_tables
+from tests.memory_dynamodb import MemoryTransport
 from tests.promises import event
-from tests.quick_dynamodb import MemoryTransport
 
 AGED = timedelta(days=100)
 
@@ -119,13 +120,20 @@ class ArchiveLab(LogLab):
         return sum(len(self.hot(stream)) for stream in self.written)
 
     def log_rows(self, prefix: str) -> list[Row]:
-        table = self.transport.tables[self.tables.log]  # type: ignore[attr-defined]
-        return [from_item(item) for (pk, _), item in sorted(table.items.items()) if pk.startswith(prefix)]
+        return [row for row in self.rows(self.tables.log) if row["pk"].startswith(prefix)]
+
+    def rows(self, table: str) -> list[Row]:
+        """Read a table whole, in order."""
+        assert isinstance(self.transport, MemoryTransport)
+        return sorted(map(from_item, self.transport.rows(table)), key=lambda row: (row["pk"], row["sk"]))
 
 
 def archive_lab() -> ArchiveLab:
+    """Make a lab on a store of its own, with a table for companions."""
     transport = MemoryTransport()
-    return ArchiveLab(transport, memory_tables(transport))
+    transport.create_table("balances", "N")
+    tables = dataclasses.replace(memory_tables(transport), companions={"balances": "balances"})
+    return ArchiveLab(transport, tables)
 
 
 def streams_together(count: int) -> list[str]:

@@ -1,0 +1,118 @@
+"""The promises of an event store, whose commits leave the table as soon as they may, or cannot leave it at all."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from holdfast.clock import ManualClock
+from holdfast.dynamodb import DynamoEventStores
+from holdfast.log import Hint
+from holdfast.streams import Append, EventStore, MemoryEventStores, RawCodec
+from tests.archive_lab import AGED, ArchiveLab, archive_lab
+from tests.dynamo_tables import row_reader
+from tests.promises import ArchivedStreamPromises, EventStorePromises
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def tenant() -> str:
+    return f"t{next(_NUMBERS)}"
+
+
+class TestInMemory(ArchivedStreamPromises):
+    """It has no archive: what others promise is what it does anyhow."""
+
+    @pytest.fixture
+    def clock(self):
+        return ManualClock()
+
+    @pytest.fixture
+    def stores(self, clock):
+        return MemoryEventStores(RawCodec(), clock)
+
+    @pytest.fixture
+    def grow_old(self, clock):
+        return lambda: clock.advance(AGED)
+
+
+@pytest.fixture
+def lab() -> ArchiveLab:
+    return archive_lab()
+
+
+def archive(lab: ArchiveLab) -> None:
+    places = [(*row["pk"].split("#", 2)[1:], row["sk"]) for row in lab.rows("commits")]
+    lab.indexer().index(Hint(tenant, stream, first_version) for tenant, stream, first_version in places)
+    lab.age()
+    lab.archiver().run()
+    assert lab.stuck == []
+
+
+def stores_of(lab: ArchiveLab) -> DynamoEventStores[bytes]:
+    return DynamoEventStores(lab.database(), RawCodec(), lab.tables, lab.reader())
+
+
+class TestArchived(ArchivedStreamPromises):
+    @pytest.fixture
+    def clock(self, lab):
+        return lab.clock
+
+    @pytest.fixture
+    def stores(self, lab):
+        return stores_of(lab)
+
+    @pytest.fixture
+    def grow_old(self, lab):
+        return lambda: archive(lab)
+
+    def test_most_of_it_has_left_the_table(self, lab, old, tenant):
+        assert [row["sk"] for row in lab.rows("commits")] == [4]
+
+
+class EagerStore:
+    """A store under which everything is archived that may be, after every append."""
+
+    def __init__(self, inner: EventStore[bytes], lab: ArchiveLab) -> None:
+        self._inner = inner
+        self._lab = lab
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def append(self, *args: Any, **more: Any) -> Any:
+        answer = self._inner.append(*args, **more)
+        archive(self._lab)
+        return answer
+
+    def append_many(self, appends: Sequence[Append[bytes]], **more: Any) -> Any:
+        answers = self._inner.append_many(appends, **more)
+        archive(self._lab)
+        return answers
+
+
+class EagerStores:
+    def __init__(self, lab: ArchiveLab) -> None:
+        self._lab = lab
+
+    def of(self, tenant: str, actor: str) -> Any:
+        return EagerStore(stores_of(self._lab).of(tenant, actor), self._lab)
+
+
+class TestArchivedAtOnce(EventStorePromises):
+    # Between two appends 100 days pass here.
+    test_recorded_time_rises_even_when_the_clock_goes_back = None  # type: ignore[assignment]
+
+    @pytest.fixture
+    def clock(self, lab):
+        return lab.clock
+
+    @pytest.fixture
+    def stores(self, lab):
+        return EagerStores(lab)
+
+    @pytest.fixture
+    def row(self, lab):
+        return row_reader(lab)
