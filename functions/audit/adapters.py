@@ -11,6 +11,7 @@ import msgspec
 from functions.audit import domain
 from holdfast.anchors import Anchors, KmsSigner, Signer
 from holdfast.archive import Archiver, ArchiveReader, Stuck
+from holdfast.auth import RevocationList, revocations_from
 from holdfast.aws import Garbled, client
 from holdfast.broadcast import ApiGatewayPost, Broadcast, Door, Tickets
 from holdfast.clock import from_micros, to_micros
@@ -119,7 +120,12 @@ def websocket_url() -> str:
 
 def broadcast() -> Broadcast:
     post = ApiGatewayPost(os.environ["HOLDFAST_WEBSOCKET_ENDPOINT"], database().clock)
-    return Broadcast(database(), tables(), post)
+    return Broadcast(database(), tables(), post, is_revoked=_revocations().is_revoked)
+
+
+@cache
+def _revocations() -> RevocationList:
+    return revocations_from(os.environ, database().clock)
 
 
 def tailing() -> Tailing:

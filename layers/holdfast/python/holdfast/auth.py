@@ -409,9 +409,15 @@ def verifier_from(environment: Mapping[str, str], clock: Clock) -> Verifier:
     A request makes one attempt at each: what cannot be read now is read by a later one, and until then what is
     known serves.
     """
-    parameter, table = environment["HOLDFAST_JWKS_PARAMETER"], environment["HOLDFAST_REVOCATIONS_TABLE"]
+    parameter = environment["HOLDFAST_JWKS_PARAMETER"]
     return Verifier(
         read_keys=lambda: read_keys_parameter(client("ssm"), parameter),
-        revocations=RevocationList(lambda: read_revocations_table(client("dynamodb"), table), clock),
+        revocations=revocations_from(environment, clock),
         clock=clock,
     )
+
+
+def revocations_from(environment: Mapping[str, str], clock: Clock) -> RevocationList:
+    """Wire the list of revoked tokens that a function's setting HOLDFAST_REVOCATIONS_TABLE names."""
+    table = environment["HOLDFAST_REVOCATIONS_TABLE"]
+    return RevocationList(lambda: read_revocations_table(client("dynamodb"), table), clock)
