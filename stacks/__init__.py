@@ -7,8 +7,9 @@ Bundle, deploy and run Holdfast: the same code for AWS and for the local engine.
     fragments   stacks/<service>.yaml, made whole with what it asks for
     template    Chalice's template + stacks/<service>.yaml -> what CloudFormation gets
     differences what of that the local engine cannot do
+    permissions what a template allows that another does not (pure)
     changes     what a change set would do, by kind; what it puts at risk; who has to confirm it (pure)
-    deploy      plan, apply and destroy, over CloudFormation
+    deploy      plan and apply, over CloudFormation; destroy: the way back
     tokens      the keys that functions verify tokens with, and the tokens
     local       the embedded AWS, and the little beside it that it does not do
 

@@ -1,5 +1,5 @@
 """
-Plan, apply and destroy, over CloudFormation's own change sets.
+Plan and apply, over CloudFormation's own change sets; `destroy` is the way back.
 
     holdfast-artifacts   the bucket                   stacks/artifacts.yaml
     holdfast-base        what all services share      stacks/base.yaml
@@ -15,8 +15,7 @@ The same code serves AWS and the local engine. What the engine cannot do is left
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from stacks import (
     differences,
     fragments,
     layers,
+    permissions,
     template,
     tokens,
     websockets,
@@ -39,34 +39,21 @@ from stacks import (
 from stacks import home as default_home
 from stacks.bundle import STAGE
 from stacks.changes import Change, Kind, StackPlan, StackSource
+from stacks.destroy import Kept, destroy
 from stacks.layers import Archive, Platform
-from stacks.services import SERVICES
+from stacks.services import ARTIFACTS_STACK, BASE_STACK
 from stacks.target import Place, Report, Target
 
 __all__ = ["Kept", "Report", "Target", "apply", "deploy", "destroy", "discard", "plan", "planned"]
 
-ARTIFACTS_STACK = "holdfast-artifacts"
-BASE_STACK = "holdfast-base"
 EVENT_BUS = "holdfast"
 """The bus in stacks/base.yaml."""
 
 
 PLANS_MAX = 2
 """How often `deploy` plans: once more if a layer came out as another version than its first."""
-KEY_DELETION_DAYS = 7
-"""The least that KMS grants to think again."""
-BATCH_MAX = 1_000
-"""Objects that S3 deletes in one request."""
-ROUNDS_MAX = 1_000
-"""How many such requests empty a bucket."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Something that has outlived its stack."""
-
-    type: str
-    physical_id: str
+NAMES = frozenset({"TableName", "BucketName"})
+"""The properties by which a table or a bucket that was kept is found again."""
 
 
 # The verbs
@@ -147,34 +134,6 @@ def discard(target: Target, plans: Sequence[StackPlan]) -> None:
     for each in plans:
         if each.change_set_id:
             cloudformation.discard_change_set(target, each.change_set_id)
-
-
-def destroy(target: Target, services: Sequence[str], report: Report, *, data: bool = False) -> list[Kept]:
-    """
-    Delete the stacks of *services*, and the shared ones once no service is left.
-
-    What holds data outlives its stack and is listed. With *data*, it is destroyed too: tables and their backups,
-    the artifacts, the archive, the keys (KMS waits a week). The local engine holds nothing that must be kept, so there
-    everything goes. Only what is locked stays for its time, and is listed whoever asks: nobody can remove an anchor.
-
-    Raises:
-        DeployFailed: a stack could not be deleted; those before it are gone.
-    """
-    kept: list[Kept] = []
-    for name in [f"holdfast-{service}" for service in services]:
-        kept += _destroy_one(target, name, report)
-    if not any(cloudformation.find_stack(target, f"holdfast-{service}") for service in SERVICES):
-        kept += _destroy_one(target, BASE_STACK, report)
-        kept += [Kept("AWS::SSM::Parameter", name) for name in tokens.published_parameters(target)]
-        kept += _destroy_one(target, ARTIFACTS_STACK, report)
-    if not (data or target.is_local):
-        return kept
-    locked: list[Kept] = []
-    for each in kept:
-        report.step(f"Destroying {each.physical_id}")
-        if not _destroy_kept(target, each):
-            locked.append(each)
-    return locked
 
 
 # What the stacks shall be
@@ -301,7 +260,7 @@ def _plan_one(target: Target, source: StackSource) -> StackPlan:
         is_new=stack is None,
         change_set_id=change_set_id,
         changes=told,
-        permissions_widened=changes.permissions_widened(before, after),
+        permissions_widened=permissions.permissions_widened(before, after),
         data_at_risk=changes.data_at_risk(told, before, after),
     )
 
@@ -312,18 +271,30 @@ def _create_change_set(target: Target, source: StackSource, *, is_new: bool) -> 
 
     It is asked for only then, since CloudFormation's rules for it are narrower.
     """
-    # What is to be found has to be named in so many letters, neither by our parameters nor by AWS's own.
-    literal = fragments.with_parameters(source.template, {**source.parameters, **target.place().parameters})
-    kept = is_new and any(
-        cloudformation.is_kept(target, resource["Type"], name)
-        for resource in literal["Resources"].values()
-        if resource.get("DeletionPolicy") == "Retain"
-        for key, name in resource["Properties"].items()
-        if key in {"TableName", "BucketName"}
-    )
-    return cloudformation.create_change_set(
-        target, replace(source, template=literal) if kept else source, is_new=is_new, adopts=kept
-    )
+    if is_new:
+        named = _named_in_so_many_letters(target, source)
+        kept = any(
+            cloudformation.is_kept(target, resource["Type"], name)
+            for resource in named["Resources"].values()
+            if resource.get("DeletionPolicy") == "Retain"
+            for key, name in resource["Properties"].items()
+            if key in NAMES
+        )
+        if kept:
+            source = replace(source, template=named)
+            return cloudformation.create_change_set(target, source, is_new=True, adopts=True)
+    return cloudformation.create_change_set(target, source, is_new=is_new)
+
+
+def _named_in_so_many_letters(target: Target, source: StackSource) -> fragments.Template:
+    """Fill parameters in, and AWS's own where a name is worked out of them: only what is spelled out can be found."""
+    filled = fragments.with_parameters(source.template, source.parameters)
+    here = target.place().parameters
+    for resource in filled["Resources"].values():
+        properties = resource.get("Properties", {})
+        names = {key: properties[key] for key in NAMES & properties.keys()}
+        properties |= fragments.with_parameters(names, here)
+    return filled
 
 
 # Apply
@@ -392,58 +363,3 @@ def _put_gateway_responses(target: Target, api_id: str, wanted: fragments.Templa
 def _address(target: Target, stack_name: str) -> str:
     stack = cloudformation.find_stack(target, stack_name)
     return stack.outputs["EndpointURL"].rstrip("/") if stack else ""
-
-
-# Destroy
-
-
-def _destroy_one(target: Target, name: str, report: Report) -> list[Kept]:
-    stack = cloudformation.find_stack(target, name)
-    if stack is None:
-        return []
-    declared = cloudformation.deployed_template(target, name)["Resources"]
-    names = cloudformation.resources(target, name)
-    kept = [
-        Kept(resource["Type"], names[logical_id])
-        for logical_id, resource in declared.items()
-        if resource.get("DeletionPolicy") == "Retain" and logical_id in names
-    ]
-    report.step(f"Deleting {name}")
-    cloudformation.delete_stack(target, stack, name)
-    return kept
-
-
-def _destroy_kept(target: Target, kept: Kept) -> bool:
-    """Destroy what has outlived its stack; say whether that was possible."""
-    match kept.type:
-        case "AWS::DynamoDB::Table":
-            table = target.client("dynamodb")
-            table.update_table(TableName=kept.physical_id, DeletionProtectionEnabled=False)
-            table.delete_table(TableName=kept.physical_id)
-        case "AWS::S3::Bucket":
-            if not _empty_bucket(target, kept.physical_id):
-                return False
-            target.client("s3").delete_bucket(Bucket=kept.physical_id)
-        case "AWS::KMS::Key":
-            target.client("kms").schedule_key_deletion(KeyId=kept.physical_id, PendingWindowInDays=KEY_DELETION_DAYS)
-        case "AWS::Lambda::LayerVersion":
-            name, _, version = kept.physical_id.rpartition(":")
-            target.client("lambda").delete_layer_version(LayerName=name, VersionNumber=int(version))
-        case "AWS::SSM::Parameter":
-            target.client("ssm").delete_parameter(Name=kept.physical_id)
-        case _:
-            raise AssertionError(f"{kept.type} is kept by a template, and nothing here knows how to destroy it.")
-    return True
-
-
-def _empty_bucket(target: Target, bucket: str) -> bool:
-    """Remove every version of every object; say whether none is left, since one that is locked cannot be removed."""
-    s3 = target.client("s3")
-    pages = s3.get_paginator("list_object_versions").paginate(Bucket=bucket, PaginationConfig={"PageSize": BATCH_MAX})
-    refused = []
-    for page in islice(pages, ROUNDS_MAX):
-        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-        objects = [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in found]
-        if objects:
-            refused += s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True}).get("Errors", [])
-    return not refused

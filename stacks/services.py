@@ -2,6 +2,10 @@
 
 import msgspec
 
+ARTIFACTS_STACK = "holdfast-artifacts"
+BASE_STACK = "holdfast-base"
+"""What all services stand on; the stack of a service is named `holdfast-<service>`."""
+
 
 class Service(msgspec.Struct, frozen=True):
     """One service: its name everywhere, its promise in a line, and the scopes that its routes ask for."""

@@ -7,7 +7,8 @@ import pytest
 
 from stacks import DeployFailed, Outdated, Refused, changes, cloudformation, deploy, template
 from stacks.changes import Kind
-from stacks.deploy import ARTIFACTS_STACK, BASE_STACK, Kept
+from stacks.deploy import Kept
+from stacks.services import ARTIFACTS_STACK, BASE_STACK
 from stacks.target import Target
 from tests.local.deploy.conftest import Account, Steps, applied, scenario
 
@@ -350,8 +351,10 @@ def test_what_was_taken_over_survives_a_deployment_that_fails(account: Account):
 
 
 def test_what_fails_before_anything_is_touched_gives_its_reason_too(account: Account):
-    account.target.client("s3").create_bucket(Bucket="holdfast-taken")
-    bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "holdfast-taken"}}
+    # A bucket's name is taken in every account, and so in every later run on this engine.
+    name = f"holdfast-taken-{account.target.place().account}"
+    account.target.client("s3").create_bucket(Bucket=name)
+    bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": name}}
 
     with pytest.raises(DeployFailed, match=r"Bucket \(AWS::S3::Bucket\): .*already exists"):
         applied(account, scenario({"Bucket": bucket}))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from stacks import cloudformation, deploy, differences, fragments
+from stacks import changes, cloudformation, deploy, differences, fragments
 from stacks.changes import Kind, StackSource
 from stacks.deploy import Kept
 from stacks.local import settings
@@ -115,6 +115,7 @@ def test_a_bucket_that_was_kept_is_taken_over_although_its_name_is_worked_out(ac
     [bucket] = [change for change in planned.of_kind(Kind.ADD) if change.logical_id == "AnchorBucket"]
     assert bucket.why == ("exists already: it is taken over with all that it holds",)
     assert account.target.client("s3").head_object(Bucket=anchors, Key="anchors/1.json")
+    assert not changes.has_changes(deploy.plan_sources(account.target, [part(*ANCHORS)], Steps()))
 
 
 # Keys

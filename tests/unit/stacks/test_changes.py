@@ -2,9 +2,10 @@ from typing import Any
 
 import pytest
 
-from stacks import changes, fragments
-from stacks.changes import Change, Kind, Risk, StackPlan, StackSource, Widening
+from stacks import changes, fragments, permissions
+from stacks.changes import Change, Kind, Risk, StackPlan, StackSource
 from stacks.fragments import Template
+from stacks.permissions import Widening
 
 TABLE = "AWS::DynamoDB::Table"
 COMMITS_ARN = {"Fn::GetAtt": ["Commits", "Arn"]}
@@ -42,7 +43,7 @@ def deny(action: str, resource: Any = "*", **members: Any) -> dict[str, Any]:
 
 
 def widened(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str]]:
-    found = changes.permissions_widened(template(Role=before), template(Role=after))
+    found = permissions.permissions_widened(template(Role=before), template(Role=after))
     return [(widening.grant, widening.why) for widening in found]
 
 
@@ -115,6 +116,15 @@ PITR = {"PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True}
 BUCKET, LOGS, KEY = "AWS::S3::Bucket", "AWS::Logs::LogGroup", "AWS::KMS::Key"
 
 
+def locked(mode: str = "COMPLIANCE", days: int | str = 30) -> dict[str, Any]:
+    retention = {"DefaultRetention": {"Mode": mode, "Days": days}}
+    return {"Type": BUCKET, "Properties": {"ObjectLockConfiguration": {"Rule": retention}}}
+
+
+def open_bucket(**closed: bool) -> dict[str, Any]:
+    return {"Type": BUCKET, "Properties": {"PublicAccessBlockConfiguration": closed}}
+
+
 @pytest.mark.parametrize(
     ("before", "after", "what"),
     [
@@ -146,6 +156,16 @@ BUCKET, LOGS, KEY = "AWS::S3::Bucket", "AWS::Logs::LogGroup", "AWS::KMS::Key"
             {"Type": KEY, "Properties": {"PendingWindowInDays": 7}},
             "destroyed sooner",
         ),
+        (
+            {"Type": KEY, "Properties": {"EnableKeyRotation": True}},
+            {"Type": KEY, "Properties": {}},
+            "no longer rotated",
+        ),
+        (locked(mode="COMPLIANCE"), locked(mode="GOVERNANCE"), "less firmly"),
+        (locked(mode="COMPLIANCE"), {"Type": BUCKET, "Properties": {}}, "no longer"),
+        (locked(days=30), locked(days="7"), "for a shorter time"),
+        (open_bucket(BlockPublicAcls=True), open_bucket(BlockPublicAcls=False), "opened to everybody"),
+        (open_bucket(BlockPublicAcls=True), {"Type": BUCKET, "Properties": {}}, "opened to everybody"),
     ],
 )
 def test_a_protection_that_ends_is_a_risk_and_no_loss(before: Template, after: Template, what: str):
@@ -163,6 +183,9 @@ def test_a_protection_that_ends_is_a_risk_and_no_loss(before: Template, after: T
         ({"Type": LOGS, "Properties": {"RetentionInDays": 7}}, {"Type": LOGS, "Properties": {"RetentionInDays": 30}}),
         ({"Type": LOGS, "Properties": {"RetentionInDays": 7}}, {"Type": LOGS, "Properties": {}}),
         (table(), {**table(), "DeletionPolicy": "Retain"}),
+        ({"Type": BUCKET, "Properties": {}}, locked(days=7)),
+        (locked(mode="GOVERNANCE", days=7), locked(mode="COMPLIANCE", days="30")),
+        (open_bucket(BlockPublicAcls=False), open_bucket(BlockPublicAcls=True)),
     ],
 )
 def test_a_protection_that_stays_or_grows_is_no_risk(before: Template, after: Template):
@@ -238,7 +261,7 @@ def test_another_condition_is_taken_for_a_wider_one():
 
 
 def test_a_new_role_is_told_whole():
-    found = changes.permissions_widened({}, template(Role=role(allow("s3:Get", "b"))))
+    found = permissions.permissions_widened({}, template(Role=role(allow("s3:Get", "b"))))
 
     assert found == (Widening("Role", "s3:Get on b", "new"),)
 
@@ -318,8 +341,8 @@ def test_resource_policies_are_compared_too():
         statement = {"Effect": "Allow", "Principal": {"AWS": principal}, "Action": "kms:*", "Resource": "*"}
         return {"Type": KEY, "Properties": {"KeyPolicy": {"Statement": [statement]}}}
 
-    assert changes.permissions_widened(template(K=key("a")), template(K=key("a"))) == ()
-    assert len(changes.permissions_widened(template(K=key("a")), template(K=key("*")))) == 1
+    assert permissions.permissions_widened(template(K=key("a")), template(K=key("a"))) == ()
+    assert len(permissions.permissions_widened(template(K=key("a")), template(K=key("*")))) == 1
 
 
 def test_a_function_that_more_may_call_widens():
@@ -334,7 +357,7 @@ def test_a_function_that_more_may_call_widens():
             },
         }
 
-    [found] = changes.permissions_widened(template(P=permission(SourceArn="arn:x")), template(P=permission()))
+    [found] = permissions.permissions_widened(template(P=permission(SourceArn="arn:x")), template(P=permission()))
 
     assert found.why == "condition removed"
 
@@ -345,7 +368,7 @@ def test_what_a_parameter_changes_is_seen():
     before = fragments.with_parameters(one, {})
     after = fragments.with_parameters(one, {"Bucket": "*"})
 
-    assert changes.permissions_widened(before, after) == (Widening("Role", "s3:Get on *", "broader resource"),)
+    assert permissions.permissions_widened(before, after) == (Widening("Role", "s3:Get on *", "broader resource"),)
 
 
 def test_parameters_are_filled_in_inside_text_and_other_names_are_left():
@@ -357,7 +380,7 @@ def test_parameters_are_filled_in_inside_text_and_other_names_are_left():
 
 
 def test_a_removed_role_widens_nothing():
-    assert changes.permissions_widened(template(Role=role(deny("s3:*"))), template()) == ()
+    assert permissions.permissions_widened(template(Role=role(deny("s3:*"))), template()) == ()
 
 
 def test_a_risk_reads_as_a_sentence():
