@@ -102,7 +102,7 @@ def _verify_service(key: Path | None, state: Path | None) -> "tuple[Proven | Bro
 
     with connect() as holdfast:
         fetching = Export.of(holdfast.audit)
-        pinned = _read(key, "no_key", "It cannot be read.") if key else _pinned_locally(fetching)
+        pinned = pinned_key(key, fetching)
         if state is None and _is_local():
             state = _directory() / STATE_FILE
         seen = _state(state)
@@ -136,7 +136,7 @@ def _tell(result: "Proven | Broken", remembered: Path | None, *, as_json: bool) 
                 "tenant": state.tenant,
                 "log_id": state.log_id,
                 "anchor": state.seq,
-                "anchored_at": _time(state.time),
+                "anchored_at": time_text(state.time),
                 "commits": result.commits,
                 "events": result.events,
                 "not_yet_anchored": result.not_yet_anchored,
@@ -146,7 +146,7 @@ def _tell(result: "Proven | Broken", remembered: Path | None, *, as_json: bool) 
         )
         return
     say(f"Proven: {result.events:,} events in {result.commits:,} commits of {visible(state.tenant)} are as they were")
-    say(f"  signed in anchor {state.seq} at {_time(state.time)} (the signer's clock).")
+    say(f"  signed in anchor {state.seq} at {time_text(state.time)} (the signer's clock).")
     if result.not_yet_anchored:
         say(f"  Not yet anchored, and not proven: {result.not_yet_anchored:,} commits after that.")
     if any(result.from_leaves.values()):
@@ -156,6 +156,16 @@ def _tell(result: "Proven | Broken", remembered: Path | None, *, as_json: bool) 
 
 
 # --- The pinned key
+
+
+def pinned_key(key: Path | None, fetching: "Export") -> bytes:
+    """
+    Give the public key to check with: the one in *key*, else the one that is pinned of the local stack.
+
+    Raises:
+        Failure: there is none, or the local stack names another key than before.
+    """
+    return _read(key, "no_key", "It cannot be read.") if key else _pinned_locally(fetching)
 
 
 def _pinned_locally(fetching: "Export") -> bytes:
@@ -251,7 +261,7 @@ def _writing(file: Path, write: Callable[[], None]) -> None:
         raise Failure("cannot_write", f"{file} cannot be written: {error.strerror}.") from error
 
 
-def _time(micros: int) -> str:
+def time_text(micros: int) -> str:
     from datetime import UTC, datetime, timedelta  # noqa: PLC0415 - said once, at the end
 
     try:

@@ -8,6 +8,9 @@ from typing import Any
 
 from holdfast_client.errors import HoldfastError, Invalid, NotRunning, Uncertain
 
+KEYED_COMMANDS = frozenset({"append", "rebuild", "hold", "release", "erase"})
+"""The commands that take --idempotency-key."""
+
 
 class ExitCode(IntEnum):
     OK = 0
@@ -82,6 +85,7 @@ def failure_of(error: HoldfastError) -> Failure:
 def same_command(*, idempotency_key: str | None = None) -> str:
     """Write the command that is running, so that it can be pasted and run again."""
     words = ["./holdfast", *sys.argv[1:]]
-    if idempotency_key is not None and "append" in words and "--idempotency-key" not in words:
+    takes_key = not KEYED_COMMANDS.isdisjoint(words)
+    if idempotency_key is not None and takes_key and "--idempotency-key" not in words:
         words += ["--idempotency-key", idempotency_key]
     return shlex.join(words)

@@ -1,6 +1,7 @@
 """`./holdfast up | down | status | logs | reset`: the local stack."""
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from holdfast_cli.audit_verify import VERIFIER_DIRECTORY
 from holdfast_cli.failures import ExitCode, Failure
 from holdfast_cli.places import home
 from holdfast_cli.stacking import AwsFlag, OnlyOption, services_of, target, told_stack_errors
@@ -118,6 +120,8 @@ def reset(
         from stacks.local import stack  # noqa: PLC0415
 
         stack.reset(home(), Steps())
+    # The next stack signs with another key, and begins another history: what was pinned and seen is of the one before.
+    shutil.rmtree(home() / VERIFIER_DIRECTORY, ignore_errors=True)
     if json:
         print_json({"reset": True})
     else:

@@ -67,7 +67,7 @@ def test_no_code_is_raised_that_is_not_listed():
 
 def test_the_commands_and_their_options_are_those_of_the_command_line():
     commands = typer.main.get_command(command_line).commands["audit"].commands  # type: ignore[attr-defined]
-    rows = dict(re.findall(r"^\| `./holdfast audit (\w+)` \| (.*) \|$", README, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `./holdfast audit ([\w-]+)` \| (.*) \|$", README, re.MULTILINE))
 
     assert set(rows) == set(commands)
     for name, command in commands.items():

@@ -291,7 +291,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run, trail, tmp_path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("holdfast_cli.audit.read_items", read_five_then_ctrl_c)
+        patched.setattr("holdfast_cli.audit_import.read_items", read_five_then_ctrl_c)
         code, out, err = run("audit", "import", file, "--batch", "2")
 
     assert (code, out) == (130, "")
