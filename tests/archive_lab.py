@@ -45,14 +45,19 @@ class ArchiveLab(LogLab):
         )
 
     def archiver(self, transport: Transport | None = None, objects: Objects | None = None, **options: Any) -> Archiver:
+        """Make an archiver that does one thing after the other, so that a run is the same each time."""
+        options = {"workers": 1, **options}
         return Archiver(self.database(transport), self.tables, objects or self.objects, self.stuck.append, **options)
 
     def reader(self, transport: Transport | None = None, objects: Objects | None = None) -> ArchiveReader:
         return ArchiveReader(self.database(transport), self.tables, objects or self.objects)
 
-    def store(self, transport: Transport | None = None, actor: str = "ann") -> DynamoEventStore[bytes]:
-        stores = DynamoEventStores(self.database(transport), RawCodec(), self.tables, self.reader(transport))
-        return stores.of(self.tenant, actor)
+    def store(self) -> DynamoEventStore[bytes]:
+        return self.store_with(self.reader())
+
+    def store_with(self, archive: ArchiveReader | None, transport: Transport | None = None) -> DynamoEventStore[bytes]:
+        stores = DynamoEventStores(self.database(transport), RawCodec(), self.tables, archive)
+        return stores.of(self.tenant, "ann")
 
     def index(self, hints: list[Hint] | None = None) -> None:
         """Index what *hints* name, or everything."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from holdfast.archive.partition import RANGE_BYTES, YOUNGEST, Moved, Partition
+from holdfast.archive.partition import RANGE_BYTES, WORKERS, YOUNGEST, Moved, Partition
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database
 from holdfast.errors import Unavailable
@@ -54,6 +54,7 @@ class Archiver:
     """Told of a partition that cannot be archived; all others are."""
     hot_days: float = HOT_DAYS
     range_bytes: int = RANGE_BYTES
+    workers: int = WORKERS
 
     def __post_init__(self) -> None:
         if timedelta(days=self.hot_days) < YOUNGEST:
@@ -101,4 +102,4 @@ class Archiver:
     def partition(self, tenant: str, number: int) -> Partition:
         """Name one partition, to archive it by itself."""
         hot = timedelta(days=self.hot_days)
-        return Partition(self.database, self.tables, self.objects, tenant, number, hot, self.range_bytes)
+        return Partition(self.database, self.tables, self.objects, tenant, number, hot, self.range_bytes, self.workers)

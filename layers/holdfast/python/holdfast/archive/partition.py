@@ -14,17 +14,19 @@ one range. Of each stream the oldest commit goes first, so what the table holds 
 gaps; the newest of a quiet stream goes when a later range of that stream is archived.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice, takewhile
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from holdfast.archive.contents import Contents, prove
 from holdfast.archive.format import Placed, Range, Row, write
-from holdfast.archive.rows import Cursor, cursor_key, object_row, piece_row
+from holdfast.archive.rows import Cursor, cursor_key, cursor_of, cursor_row, object_row, piece_row
 from holdfast.clock import MICROSECOND, from_micros, to_micros
 from holdfast.dynamodb.attributes import ordered
 from holdfast.dynamodb.batches import put_many
@@ -42,7 +44,12 @@ from holdfast.streams.values import CLOCK_SKEW_MAX
 RANGE_BYTES: Final = 8_000_000
 """Packed events after which a range ends: one object, read back whole in memory."""
 RANGE_COMMITS_MAX: Final = 10_000
-"""Commits of one range: what one call can remove in its time."""
+"""Commits of one range."""
+STREAMS_AT_ONCE: Final = 500
+"""Streams whose commits are removed before it is written down how far that has come; a call that is stopped by its
+time loses no more than this."""
+WORKERS: Final = 8
+"""Streams whose commits are removed at the same time."""
 PATIENCE: Final = timedelta(days=1)
 """How long a range may go on growing once its oldest commit is old enough; what happened in it shares an object."""
 YOUNGEST: Final = timedelta(days=1)
@@ -74,6 +81,7 @@ class Partition:
     hot: timedelta
     """How old a commit is before it may go."""
     range_bytes: int = RANGE_BYTES
+    workers: int = WORKERS
 
     def archive(self) -> Moved | None:
         """
@@ -102,7 +110,7 @@ class Partition:
             raise
         self._put_rows(contents)
         self._check_age(contents)
-        removed = sum(self._remove(stream, kept) for stream, kept in contents.streams.items())
+        removed = self._remove_all(cursor, contents)
         self._move(cursor, Cursor(cursor.sealing))
         return Moved(sum(len(kept) for kept in contents.streams.values()), removed)
 
@@ -124,23 +132,22 @@ class Partition:
         return planned
 
     def _cursor(self) -> Cursor:
-        row = get(self.database, self.tables.log, cursor_key(self.tenant, self.number), SOLE)
-        return Cursor(row["pos"], row["sealing"]) if row else Cursor()
+        return cursor_of(get(self.database, self.tables.log, cursor_key(self.tenant, self.number), SOLE))
 
     def _move(self, before: Cursor, after: Cursor) -> bool:
         """Move the cursor on, and say whether it stands there."""
-        is_new = before == Cursor()
+        when = [Is("pos", before.position), Is("sealing", before.sealing)]
+        if after.freed:
+            when.append(Is("freed", before.freed))
         change = Update(
             table="",
             key={"pk": cursor_key(self.tenant, self.number), "sk": SOLE},
-            when=(Missing("pos"),) if is_new else (Is("pos", before.position), Is("sealing", before.sealing)),
-            set={"pos": after.position, "sealing": after.sealing},
+            when=(Missing("pos"),) if before == Cursor() else tuple(when),
+            set=cursor_row(after),
         )
-
-        def is_applied(row: Mapping[str, Any]) -> bool:
-            return (row["pos"], row["sealing"]) == (after.position, after.sealing)
-
-        return update_guarded(self.database, change, table=self.tables.log, is_applied=is_applied)[0]
+        return update_guarded(
+            self.database, change, table=self.tables.log, is_applied=lambda row: cursor_of(dict(row)) == after
+        )[0]
 
     # ----- its object
 
@@ -205,6 +212,26 @@ class Partition:
     def _put_rows(self, contents: Contents) -> None:
         rows = [piece_row(contents.range, piece) for piece in contents.pieces]
         put_many(self.database, self.tables.log, [*rows, object_row(contents.range, contents.size_bytes)])
+
+    def _remove_all(self, cursor: Cursor, contents: Contents) -> int:
+        """Remove what is archived, from the stream on that *cursor* has come to; say how many commits went."""
+        left = iter(list(contents.streams.items())[cursor.freed :])
+        removed = 0
+        while streams := list(islice(left, STREAMS_AT_ONCE)):
+            removed += self._remove_together(streams)
+            further = msgspec.structs.replace(cursor, freed=cursor.freed + len(streams))
+            # Somebody else may be ahead. Nothing depends on it: who begins too early finds that commits are gone.
+            self._move(cursor, further)
+            cursor = further
+        return removed
+
+    def _remove_together(self, streams: Sequence[tuple[str, Sequence[Row]]]) -> int:
+        if self.workers == 1:
+            return sum(self._remove(stream, kept) for stream, kept in streams)
+        with ThreadPoolExecutor(self.workers) as pool:
+            # A deadline is kept in the context, which a thread does not have of itself.
+            each = [pool.submit(copy_context().run, self._remove, stream, kept) for stream, kept in streams]
+            return sum(one.result() for one in each)
 
     def _remove(self, stream: str, kept: Sequence[Row]) -> int:
         """

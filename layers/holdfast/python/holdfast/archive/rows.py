@@ -16,10 +16,13 @@ from holdfast.dynamodb.reads import Row
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """How far a partition is archived: up to *position*, and the range up to *sealing* has been begun (0: none)."""
+    """How far a partition is archived: up to *position*."""
 
     position: int = 0
     sealing: int = 0
+    """Where the range ends that has been begun; 0 if none has."""
+    freed: int = 0
+    """Streams of that range, in the order of its object, whose commits have been removed from the table."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -27,6 +30,14 @@ class Found(msgspec.Struct, frozen=True):
 
     key: str
     piece: Piece
+
+
+def cursor_of(row: Row | None) -> Cursor:
+    return Cursor(row["pos"], row["sealing"], row["freed"]) if row else Cursor()
+
+
+def cursor_row(cursor: Cursor) -> Row:
+    return {"pos": cursor.position, "sealing": cursor.sealing, "freed": cursor.freed}
 
 
 def cursor_key(tenant: str, partition: int) -> str:
