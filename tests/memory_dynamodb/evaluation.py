@@ -8,6 +8,7 @@ would not matter. What only the item makes wrong is `Unfit`: it fails one action
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+from holdfast.dynamodb.transport import Rejected
 from tests.memory_dynamodb import expressions as ex
 from tests.memory_dynamodb.values import (
     ORDERED_KINDS,
@@ -265,7 +266,14 @@ def _operand(operand: ex.Operand, item: Attributes, scope: Scope) -> Attribute:
             return {"L": [*lists[0]["L"], *lists[1]["L"]]}
         case ex.Sum(first, sign, second):
             one, other = (_of_kind(part, item, scope, "+" if sign > 0 else "-", "N") for part in (first, second))
-            return added(one, other, sign)
+            return _sum(one, other, sign)
+
+
+def _sum(one: Attribute, other: Attribute, sign: int = 1) -> Attribute:
+    try:
+        return added(one, other, sign)
+    except Rejected as rejected:
+        raise Unfit(rejected.message) from rejected
 
 
 def _of_kind(operand: ex.Operand, item: Attributes, scope: Scope, operator: str, kind: str) -> Attribute:
@@ -289,7 +297,7 @@ def _addition(standing: Attribute | None, value: Attribute) -> Attribute:
     if kind_of(standing) != kind:
         raise Unfit("An operand in the update expression has an incorrect data type")
     if kind == "N":
-        return added(standing, value)
+        return _sum(standing, value)
     return {kind: list(dict.fromkeys([*standing[kind], *value[kind]]))}
 
 
