@@ -1,0 +1,292 @@
+"""
+Moving one subscription along one partition: at least once, and in the order of each stream.
+
+First events are sent, then the checkpoint is written; whoever is cut off between the two sends them again. An event
+that its target refuses keeps its stream where it is: where it stands is written together with the checkpoint that
+passes it. So all that has been passed is delivered, or lies at or behind the place of a stream that stands still.
+
+A checkpoint is read before the streams that stand still, and every change of these changes it too: who acts on streams
+that have gone on meanwhile cannot write what he makes of it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+
+from holdfast import telemetry
+from holdfast.clock import from_micros
+from holdfast.dynamodb.attributes import to_item
+from holdfast.dynamodb.reads import get
+from holdfast.dynamodb.tables import Tables
+from holdfast.dynamodb.transport import Cancelled
+from holdfast.dynamodb.writes import (
+    Database,
+    delete_action,
+    put_action,
+    transact_once,
+    update_action,
+    update_guarded,
+)
+from holdfast.errors import ServiceError, Unavailable
+from holdfast.ids import derived
+from holdfast.log.bodies import Bodies, Stored
+from holdfast.log.reader import LogReader
+from holdfast.log.values import Entry
+from holdfast.outbox.values import Message, Outbox, Refused, target_of
+from holdfast.retry import seconds_left
+from holdfast.streams.companions import Row, Update
+from holdfast.streams.packing import unpack
+from holdfast.subscriptions.registry import Subscriptions
+from holdfast.subscriptions.rows import Place, Track, is_at
+from holdfast.subscriptions.rules import (
+    STANDING_MAX,
+    AllowList,
+    Due,
+    Stand,
+    Subscription,
+    behind,
+    refused,
+    windows,
+)
+
+STRETCH_COMMITS: Final = 40
+"""Commits looked at together: at their largest their bodies come with one answer."""
+CATCHING_UP_MAX: Final = 45
+"""Streams that stand still and are tried again together: each is a row of one transaction."""
+
+Render = Callable[[str, Stored], Sequence[bytes]]
+"""Writes a tenant's commit's events as a reader of its stream sees them: JSON, one each, in order."""
+OnParked = Callable[[Subscription, Stand], None]
+"""Told, at least once, of each stream that is parked; may raise a `ServiceError`, and is then told again."""
+
+
+@dataclass(frozen=True)
+class Deliverer:
+    """Move subscriptions of one service."""
+
+    database: Database
+    tables: Tables
+    bodies: Bodies
+    outbox: Outbox
+    render: Render
+    allowed: AllowList
+    on_parked: OnParked
+
+    def move(self, subscription: Subscription, partition: int, *, seconds: float = float("inf")) -> None:
+        """
+        Bring a subscription up to the head of one partition, as far as *seconds* go, and the deadline around it.
+
+        What was begun within *seconds* is still brought to its checkpoint.
+
+        May be repeated, and run beside itself: events may then arrive twice, and never for the first time behind a
+        later one of their stream.
+
+        Raises:
+            Denied: `target_not_allowed`.
+            Unavailable: `target_unavailable`, or `unfinished` where there was more to do than time; repeat.
+        """
+        self.allowed.check(subscription.settings.target)
+        track = Track(subscription, partition)
+        until = self.database.clock.monotonic() + seconds
+        place, stands = self._standing(track)
+        now = self.database.clock.now()
+        due = [stand for stand in stands if not stand.is_parked and stand.due_at <= now]
+        if due:
+            self._catch_up(track, place, sorted(due, key=lambda stand: stand.due_at)[:CATCHING_UP_MAX], until)
+            place, stands = self._standing(track)
+        self._tell(track, stands)
+        if len(stands) < STANDING_MAX:
+            self._go_on(track, place, {stand.stream for stand in stands}, until)
+
+    def _standing(self, track: Track) -> tuple[Place, list[Stand]]:
+        key = track.place_key
+        place = track.place_of(get(self.database, self._table, key["pk"], key["sk"]))
+        return place, track.stands(self.database, self.tables) if place.standing else []
+
+    # ----- onwards
+
+    def _go_on(self, track: Track, place: Place, standing: set[str], until: float) -> None:
+        """Send what lies between the checkpoint and the head, around the streams that stand still."""
+        head = LogReader(self.database, self.tables, track.subscription.tenant).head(track.partition)
+        feed = self._feed(track, place.position, head.position, lambda stream: stream not in standing)
+        for window in windows(feed, standing):
+            now = self.database.clock.now()
+            new = [
+                refused(window.events[each.index], track.partition, each.reason, now)
+                for each in self._send(track, window.events)
+            ]
+            standing |= {stand.stream for stand in new}
+            after = Place(window.position, from_micros(window.recorded_at), len(standing), now)
+            rows = [{"Put": put_action(self._table, to_item(track.stand_row(stand)))} for stand in new]
+            if not self._written(track.place_update(self._table, place, after), rows):
+                return  # somebody else is moving it
+            place = msgspec.structs.replace(after, turns=place.turns + 1)
+            if place.position < head.position:
+                self._check_time(until)
+                if len(standing) >= STANDING_MAX or not self._is_current(track.subscription):
+                    return
+
+    # ----- streams that stand still
+
+    def _catch_up(self, track: Track, place: Place, due: Sequence[Stand], until: float) -> None:
+        """Send what streams have missed that stood still, up to the checkpoint; they go on with the others then."""
+        at = {stand.stream: stand for stand in due}
+        first = min(stand.position for stand in due)
+        feed = self._feed(track, first - 1, place.position, lambda stream: stream in at)
+        missed = (each for each in feed if not each.stream or each.position >= at[each.stream].position)
+        blocked: set[str] = set()
+        for window in windows(missed, blocked):
+            reasons = {each.index: each.reason for each in self._send(track, window.events)}
+            after, now = dict(at), self.database.clock.now()
+            for index, event in enumerate(window.events):
+                stand = after[event.stream]
+                if index in reasons:
+                    after[event.stream] = refused(event, track.partition, reasons[index], now, stand)
+                    blocked.add(event.stream)
+                elif event.stream not in blocked:
+                    after[event.stream] = behind(event, stand)
+            if not self._stood(track, at, after):
+                return  # somebody else is moving them
+            at = after
+            self._check_time(until)
+        done = [stand for stand in at.values() if stand.stream not in blocked]
+        if done:
+            after_all = msgspec.structs.replace(
+                place, standing=place.standing - len(done), moved_at=self.database.clock.now()
+            )
+            gone = [
+                {"Delete": delete_action(self._table, track.stand_key(stand.stream), is_at(stand))} for stand in done
+            ]
+            # Only if the checkpoint has not passed more of them meanwhile.
+            self._written(track.place_update(self._table, place, after_all), gone)
+
+    def _stood(self, track: Track, before: Mapping[str, Stand], after: Mapping[str, Stand]) -> bool:
+        """Write where streams stand that have moved; False if somebody else was first."""
+        changes = [
+            {"Update": update_action(self._table, track.stand_update(self._table, before[stream], stand))}
+            for stream, stand in after.items()
+            if stand != before[stream]
+        ]
+        return not changes or _carry_out(self.database, changes)
+
+    def _tell(self, track: Track, stands: Sequence[Stand]) -> None:
+        for stand in stands:
+            if stand.is_parked and not stand.is_told:
+                try:
+                    self.on_parked(track.subscription, stand)
+                except ServiceError:
+                    telemetry.logger().exception("A parked stream could not be told of.", stream=stand.stream)
+                    continue
+                told = msgspec.structs.replace(stand, is_told=True)
+                update = track.stand_update(self._table, stand, told)
+                update_guarded(self.database, update, table=self._table, is_applied=_is_applied(update))
+
+    # ----- both
+
+    def _feed(self, track: Track, after: int, until: int, wanted: Callable[[str], bool]) -> Iterator[Due]:
+        """Yield what lies at positions beyond *after* up to *until*: wanted events, and how far nothing is wanted."""
+        subscription, settings = track.subscription, track.subscription.settings
+        log = LogReader(self.database, self.tables, subscription.tenant)
+        entries = log.entries(track.partition, after, until=until)
+        while stretch := list(islice(entries, STRETCH_COMMITS)):
+            chosen = [
+                entry
+                for entry in stretch
+                if settings.wants_stream(entry.reference.stream) and wanted(entry.reference.stream)
+            ]
+            for entry, commit in self.bodies.of(subscription.tenant, chosen):
+                yield from (due for due in self._dues(subscription, entry, commit) if after < due.position <= until)
+            last = stretch[-1]
+            yield Due(min(last.last_position, until), last.reference.recorded_at)
+
+    def _dues(self, subscription: Subscription, entry: Entry, commit: Stored) -> Iterator[Due]:
+        """Write a commit's events as they are sent, those of other types as passed."""
+        kinds = [_TYPED.decode(stored).type for stored in unpack(commit.packed)]
+        is_wanted = [subscription.settings.wants_type(kind) for kind in kinds]
+        bodies: Sequence[bytes | None] = [None] * len(kinds)
+        fault = ""
+        if any(is_wanted):
+            try:
+                bodies = self.render(subscription.tenant, commit)
+            except ServiceError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this commit's, and other streams go on
+                telemetry.logger().exception("A commit could not be read.", stream=commit.stream)
+                fault = f"{type(error).__name__}: {error}"
+        for offset, (kind_is_wanted, body) in enumerate(zip(is_wanted, bodies, strict=True)):
+            yield Due(
+                position=entry.position + offset,
+                recorded_at=commit.recorded_at,
+                stream=commit.stream,
+                version=commit.first_version + offset,
+                body=body.decode() if body is not None and kind_is_wanted else None,
+                fault=fault if kind_is_wanted else "",
+            )
+
+    def _send(self, track: Track, events: Sequence[Due]) -> tuple[Refused, ...]:
+        """Send events; answer those that were refused, one of a stream, behind which none was sent."""
+        subscription = track.subscription
+        target = target_of(subscription.settings.target)
+        unreadable: dict[str, Refused] = {}
+        sendable: list[int] = []
+        for index, due in enumerate(events):
+            if due.fault:
+                unreadable.setdefault(due.stream, Refused(index, due.fault))
+            elif due.stream not in unreadable:
+                sendable.append(index)
+        messages = [_message(subscription, events[index]) for index in sendable]
+        send = self.outbox.to_queue if target.service == "sqs" else self.outbox.to_topic
+        told = [Refused(sendable[each.index], each.reason) for each in send(target.arn, messages)]
+        # What was refused earlier in a stream stands before what cannot be read.
+        named = unreadable | {events[each.index].stream: each for each in told}
+        return tuple(named.values())
+
+    def _written(self, update: Update, others: Sequence[Mapping[str, Any]]) -> bool:
+        """Write a checkpoint together with *others*; False if somebody else was first."""
+        if others:
+            return _carry_out(self.database, [{"Update": update_action(self._table, update)}, *others])
+        return update_guarded(self.database, update, table=self._table, is_applied=_is_applied(update))[0]
+
+    def _is_current(self, subscription: Subscription) -> bool:
+        """Tell whether a subscription is still what it was when this began."""
+        registry = Subscriptions(self.database, self.tables, subscription.tenant, self.allowed)
+        return registry.find(subscription.name) == subscription
+
+    def _check_time(self, until: float) -> None:
+        if seconds_left() <= 0 or self.database.clock.monotonic() >= until:
+            raise Unavailable("unfinished", "There is more to deliver than there was time for; repeat.")
+
+    @property
+    def _table(self) -> str:
+        return self.tables.operations
+
+
+class _Typed(msgspec.Struct):
+    type: str
+
+
+_TYPED: Final = msgspec.json.Decoder(_Typed)
+
+
+def _message(subscription: Subscription, due: Due) -> Message:
+    stream = (subscription.tenant, subscription.id, due.stream)
+    return Message(derived("delivery", *stream, str(due.version)), derived("delivery", *stream), due.body or "")
+
+
+def _is_applied(update: Update) -> Callable[[Row], bool]:
+    return lambda row: all(row.get(name) == value for name, value in update.set.items())
+
+
+def _carry_out(database: Database, actions: Sequence[Mapping[str, Any]]) -> bool:
+    """Carry out guarded *actions* together; False if one of their conditions does not hold (any more)."""
+    try:
+        # Places are left for good: a condition on one that fails has failed for ever.
+        transact_once(database, actions, is_final=lambda _: True)
+    except Cancelled as cancelled:
+        if any(reason.code == "ConditionalCheckFailed" for reason in cancelled.reasons):
+            return False
+        raise
+    return True
