@@ -30,6 +30,7 @@ from holdfast.objects import Objects, S3Objects
 from holdfast.projections import Projector
 from holdfast.projections.reader import ViewReader
 from holdfast.projections.rebuilds import Rebuilds
+from holdfast.projections.retirement import Retirement
 from holdfast.retry import Budget, repeat
 from holdfast.sealing import Sealer
 from holdfast.snapshots import Snapshots
@@ -171,6 +172,10 @@ def snapshots_of(tenant: str) -> Snapshots:
 
 def rebuilds() -> Rebuilds:
     return Rebuilds(database(), tables(), projector(), send_step)
+
+
+def retirement() -> Retirement:
+    return Retirement(database(), tables())
 
 
 def bodies() -> Bodies:

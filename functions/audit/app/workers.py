@@ -16,6 +16,7 @@ from holdfast import telemetry, triggers
 from holdfast.archive import Stuck
 from holdfast.log import Broken, heads
 from holdfast.log.values import Head
+from holdfast.projections import Generation
 from holdfast.queues import each_message
 from holdfast.retry import deadline
 from holdfast.snapshots import EVENTS_MIN
@@ -53,6 +54,8 @@ def projector(event: Any, context: Any) -> None:
         for tenant, partition in sorted(grown):
             adapters.projector().project(tenant, partition)
         _push(grown)
+        if "Records" not in event:
+            adapters.retirement().walk(_due({tenant for tenant, _ in grown}))
         for tenant, stream in sorted(set(_grown_far(event))):
             adapters.snapshots_of(tenant).keep(stream, domain.reducers.of(stream))
     telemetry.logger().info("projected", partitions=len(grown))
@@ -97,6 +100,12 @@ def on_stuck(stuck: Stuck) -> None:
     telemetry.logger().error("A partition cannot be archived.", **msgspec.structs.asdict(stuck))
     telemetry.metrics().add_metric("StuckPartitions", "Count", 1)
     telemetry.flush_metrics()
+
+
+def _due(tenants: set[str]) -> Iterator[Generation]:
+    """Name the generations that no tenant comes back to any more."""
+    for tenant in sorted(tenants):
+        yield from adapters.retirement().due(tenant, (view.name for view in domain.VIEWS))
 
 
 def _push(grown: set[tuple[str, int]]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from holdfast.log import PARTITIONS, partition_of
 from holdfast.projections import Generation, Projector
 from holdfast.projections.rebuilds import Rebuild, Rebuilds
 from holdfast.projections.redrive import Redrive
+from holdfast.projections.retirement import Retirement
 from holdfast.retry import deadline
 from tests.faults.kernel.test_log_faults import RivalTransport
 from tests.faulty_transport import FAULTS, FaultyTransport, Killed, KillingTransport
@@ -391,6 +393,97 @@ def test_a_view_as_it_was_known_at_a_past_time(lab):
         assert dict(lab.views().rows(generation, str(partition))) == expected[partition]
     with pytest.raises(Conflict):
         work.rebuilds().flip(lab.tenant, "r1")
+
+
+# ----- generations that nobody comes back to
+
+
+def walk(lab: LogLab, transport: Any = None) -> int:
+    retirement = Retirement(lab.database(transport), lab.tables)
+    return retirement.walk(retirement.due(lab.tenant, ["every", "per-stream"]))
+
+
+def rows_of(lab: LogLab, number: int) -> int:
+    generation = Generation("per-stream", number, lab.tenant)
+    return sum(len(list(lab.views().rows(generation, str(partition)))) for partition in range(PARTITIONS))
+
+
+def replaced(lab: LogLab) -> Work:
+    """Replace generation 1 by generation 2."""
+    indexed(lab, 1)
+    lab.project()
+    work = Work(lab, random.Random(1))
+    work.start()
+    work.drain()
+    assert work.state() == "flipped"
+    return work
+
+
+def test_a_generation_that_was_replaced_stays_for_a_week_and_then_goes(lab):
+    replaced(lab)
+    lab.clock.advance(timedelta(days=6, hours=23))
+    assert walk(lab) == 0
+    assert rows_of(lab, 1) > 0
+
+    lab.clock.advance(timedelta(hours=1))
+
+    assert walk(lab) > 0
+    assert rows_of(lab, 1) == 0
+    assert lab.views().pointer("per-stream").previous is None
+    assert walk(lab) == 0
+    lab.check_views_of("per-stream", 2)
+    lab.check_views_of("every", 1)
+
+
+def test_a_generation_that_came_back_does_not_go(lab):
+    work = replaced(lab)
+    work.rebuilds().rollback(lab.tenant, "r1")
+    lab.clock.advance(timedelta(days=8))
+
+    assert walk(lab) > 0
+    lab.check_views_of("per-stream", 1)
+    assert rows_of(lab, 2) == 0
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", range(1, 10))
+def test_a_retirement_killed_at_any_call_goes_on(lab, at, after):
+    replaced(lab)
+    lab.clock.advance(timedelta(days=8))
+    with contextlib.suppress(Killed):
+        walk(lab, KillingTransport(lab.transport, at, after=after))
+
+    walk(lab)
+    walk(lab)
+
+    assert rows_of(lab, 1) == 0
+    assert lab.views().pointer("per-stream").kept == ()
+    lab.check_views_of("per-stream", 2)
+
+
+def test_nobody_comes_back_to_a_generation_that_is_gone(lab):
+    work = replaced(lab)
+    lab.clock.advance(timedelta(days=8))
+    walk(lab)
+
+    with pytest.raises(Conflict) as refused:
+        work.rebuilds().rollback(lab.tenant, "r1")
+    assert refused.value.code == "rebuild_not_live"
+
+
+def test_what_was_given_up_goes_too(lab):
+    indexed(lab, 1)
+    lab.project()
+    work = Work(lab, random.Random(1))
+    work.start()
+    work.rebuilds().step(*work.messages[1])
+    work.rebuilds().abandon(lab.tenant, "r1")
+    work.drain()
+    lab.clock.advance(timedelta(days=8))
+
+    walk(lab)
+
+    assert rows_of(lab, 2) == 0
 
 
 # ----- reading one's own writes

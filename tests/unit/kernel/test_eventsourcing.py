@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from eventsourcing.persistence import (
@@ -72,7 +72,7 @@ class Counting:
 # ----- what comes back
 
 
-@pytest.mark.parametrize("originator", [uuid4(), "a/name#with signs", str(uuid4())])
+@pytest.mark.parametrize("originator", [UUID(int=7), "a/name#with signs", str(UUID(int=8))])
 def test_an_originators_id_comes_back_as_it_went_in(lab, originator):
     events = [StoredEvent(originator, 1, "topic", b"\x00\xff"), StoredEvent(originator, 2, "topic", b"")]
     lab.application().insert_events(events)

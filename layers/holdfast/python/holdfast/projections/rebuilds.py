@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from holdfast.clock import to_micros
 from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.reads import Row, get
 from holdfast.dynamodb.tables import Tables
@@ -243,6 +244,7 @@ class Rebuilds:
                 previous_version=pointer.version,
                 rebuild_id="" if pointer.rebuild_id == rebuild_id else pointer.rebuild_id,
                 effects_from=before,
+                kept=self._kept(pointer, pointer.live, comes_back=rebuild.generation),
                 turns=pointer.turns + 1,
             )
             done = msgspec.structs.replace(rebuild, state="flipped", finished_at=self.database.clock.now())
@@ -275,6 +277,7 @@ class Rebuilds:
                 previous=pointer.live,
                 previous_version=pointer.version,
                 effects_from=self._positions(_generation(rebuild)),
+                kept=self._kept(pointer, pointer.live, comes_back=pointer.previous),
                 turns=pointer.turns + 1,
             )
             if self._swapped(rebuild, msgspec.structs.replace(rebuild, state="rolled_back"), pointer, after):
@@ -300,18 +303,25 @@ class Rebuilds:
                 return rebuild
             pointer = self._pointer(rebuild.tenant, rebuild.view)
             done = msgspec.structs.replace(rebuild, state=state, finished_at=self.database.clock.now())
-            is_mine = pointer.rebuild_id == rebuild.rebuild_id
-            after = msgspec.structs.replace(pointer, rebuild_id="", turns=pointer.turns + 1) if is_mine else pointer
+            after = msgspec.structs.replace(
+                pointer,
+                rebuild_id="" if pointer.rebuild_id == rebuild.rebuild_id else pointer.rebuild_id,
+                kept=self._kept(pointer, rebuild.generation),
+                turns=pointer.turns + 1,
+            )
             if self._swapped(rebuild, done, pointer, after):
                 return self.get(rebuild.tenant, rebuild.rebuild_id)
             rebuild = self.get(rebuild.tenant, rebuild.rebuild_id)
         raise _contended(rebuild.view)
 
     def _swapped(self, before: Rebuild, after: Rebuild, pointer: Pointer, pointed: Pointer) -> bool:
-        actions = [self._turned(before, after)]
-        if pointed is not pointer:
-            actions.append(self._pointed(before.tenant, before.view, pointer, pointed))
+        actions = [self._turned(before, after), self._pointed(before.tenant, before.view, pointer, pointed)]
         return carry_out(self.database, actions)
+
+    def _kept(self, pointer: Pointer, leaves: int, *, comes_back: int | None = None) -> tuple[tuple[int, int], ...]:
+        """Keep the generation that *leaves* for KEPT; one that comes back is not counted down any more."""
+        others = tuple((number, until) for number, until in pointer.kept if number not in (leaves, comes_back))
+        return (*others, (leaves, to_micros(self.database.clock.now() + KEPT)))
 
     def _changed(self, rebuild: Rebuild, change: Moved) -> Rebuild:
         for _ in range(TURNS_MAX):

@@ -34,6 +34,8 @@ class Pointer(msgspec.Struct, frozen=True):
     """The rebuild that runs; empty if none does."""
     effects_from: tuple[int, ...] = ()
     """By partition, the position up to which the live generation's effects have been."""
+    kept: tuple[tuple[int, int], ...] = ()
+    """Generations that are not live, each with the time (in microseconds) until which it is kept."""
     turns: int = 0
     """How often it was changed: what every change is guarded by."""
 
@@ -95,6 +97,7 @@ def pointer_of(row: dict[str, Any] | None) -> Pointer:
         newest=row["newest"],
         rebuild_id=row["rebuild_id"],
         effects_from=tuple(row["effects_from"]),
+        kept=tuple((number, until) for number, until in row["kept"]),
         turns=row["turns"],
     )
 
