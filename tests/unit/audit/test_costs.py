@@ -1,0 +1,115 @@
+"""
+What operations cost, to the request and the unit: a number that changes here changes somebody's bill.
+
+Requests are DynamoDB's operations. Units are those of AWS's rules: a write of 1 KB, a consistent read of 4 KB; in a
+transaction everything counts twice.
+"""
+
+import pytest
+
+from tests.bench.audit.costs import BATCH, STREAMS_AT_ONCE, World, measured, total
+from tests.capacity import Cost
+
+READ_AND_PUT = {"Query": 1, "PutItem": 1}
+INDEXED = {"BatchGetItem": 1, "Query": 1, "TransactWriteItems": 1}
+LISTED = {"BatchGetItem": 2, "GetItem": 2, "Query": 1, "BatchWriteItem": 1, "TransactWriteItems": 1}
+COUNTED = {"BatchGetItem": 3, "GetItem": 2, "Query": 1, "TransactWriteItems": 1}
+LISTED_BATCH_ROWS = 25
+COMMIT_UNITS = 4
+"""A commit of BATCH events, packed."""
+
+
+@pytest.fixture(scope="module")
+def costs() -> dict[str, Cost]:
+    return measured()
+
+
+def test_an_append_is_one_query_and_one_put(costs):
+    assert costs["append"] == Cost(READ_AND_PUT, reads={"commits": 1}, writes={"commits": 1})
+
+
+def test_an_append_on_a_boundary_that_is_held_is_one_put_alone(costs):
+    assert costs["append, boundary held"] == Cost({"PutItem": 1}, reads={}, writes={"commits": 1})
+
+
+def test_the_first_append_of_a_stream_costs_what_any_other_does(costs):
+    assert costs["append, first of a stream"] == costs["append"]
+
+
+def test_a_repeated_append_writes_nothing(costs):
+    assert costs["append, repeated"] == Cost({"Query": 1}, reads={"commits": 1}, writes={})
+
+
+def test_an_append_at_any_version_takes_four_units(costs):
+    assert costs["append, any version"] == Cost(
+        {"Query": 1, "TransactWriteItems": 1}, reads={"commits": 1}, writes={"commits": 2, "operations": 2}
+    )
+
+
+def test_a_large_commit_costs_a_unit_for_each_kilobyte_packed(costs):
+    assert costs[f"append of {BATCH}"] == Cost(READ_AND_PUT, reads={"commits": 1}, writes={"commits": COMMIT_UNITS})
+
+
+def test_indexing_costs_two_units_each_for_segment_head_and_watermark(costs):
+    assert costs["one event: log"] == Cost(INDEXED, reads={"log": 2, "commits": 1}, writes={"log": 2 + 2 + 2})
+
+
+def test_indexing_streams_together_shares_segment_and_head(costs):
+    cost = costs[f"log of {STREAMS_AT_ONCE} streams"]
+
+    assert cost.requests == {**INDEXED, "Query": STREAMS_AT_ONCE}
+    assert cost.writes == {"log": 2 + 2 + 2 * STREAMS_AT_ONCE}
+
+
+def test_a_block_that_closes_costs_two_units_more(costs):
+    assert costs["log, closing a block"] == Cost(INDEXED, reads={"log": 2, "commits": 1}, writes={"log": 6 + 2})
+
+
+def test_the_view_events_takes_four_units_an_event_and_two_for_its_checkpoint(costs):
+    assert costs["one event: view events"] == Cost(
+        LISTED, reads={"log": 2, "views": 2, "commits": 1}, writes={"views": 4 + 2}
+    )
+    assert costs[f"{BATCH} events: view events"] == Cost(
+        {**LISTED, "BatchWriteItem": 4 * BATCH // LISTED_BATCH_ROWS},
+        reads={"log": 2, "views": 2, "commits": 1},
+        writes={"views": 4 * BATCH + 2},
+    )
+
+
+@pytest.mark.parametrize("view", ["streams", "activity"])
+@pytest.mark.parametrize("events", ["one event", f"{BATCH} events"])
+def test_a_counting_view_takes_two_units_a_row_and_two_for_its_checkpoint(costs, view: str, events: str):
+    assert costs[f"{events}: view {view}"] == Cost(
+        COUNTED, reads={"log": 2, "views": 3, "commits": 1}, writes={"views": 2 + 2}
+    )
+
+
+def test_one_event_alone_from_append_to_every_view(costs):
+    # The append 1, the log 6, the two counting views 4 each, and `events` 6: its checkpoint is a transaction of one
+    # action, which counts twice.
+    assert total(costs, "one event") == 1 + 6 + 6 + 4 + 4
+
+
+def test_in_large_commits_an_event_takes_hardly_more_than_its_four_rows(costs):
+    assert total(costs, f"{BATCH} events") == COMMIT_UNITS + 6 + (4 * BATCH + 2) + 4 + 4
+    assert total(costs, f"{BATCH} events") / BATCH <= 5
+
+
+@pytest.mark.parametrize("when", ["newest", "in the past"])
+def test_a_state_takes_six_requests_however_long_the_stream(costs, when: str):
+    # The watermark; the blocks, once for where to begin and once for what to read; a snapshot; the commits behind it.
+    assert costs[f"state, {when}"] == Cost({"GetItem": 1, "Query": 5}, reads={"log": 4, "commits": 2}, writes={})
+
+
+def test_a_proof_takes_at_most_eight_reads(costs):
+    assert costs["proof, of an old event"].requests == {"GetItem": 1, "Query": 3, "BatchGetItem": 3}
+    assert costs["proof, of the newest event"].requests == {"GetItem": 1, "Query": 2, "BatchGetItem": 3}
+    assert all(sum(cost.requests.values()) <= 8 for name, cost in costs.items() if name.startswith("proof"))
+
+
+def test_what_is_indexed_twice_costs_one_read_and_no_write():
+    world = World()
+    world.append()
+    world.index()
+
+    assert world.cost(world.index) == Cost({"BatchGetItem": 1}, reads={"log": 2}, writes={})
