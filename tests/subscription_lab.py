@@ -135,7 +135,8 @@ class SubscriptionLab:
         first = self.first_arrivals(subscription.settings.target)
         for stream, version in self.lab.written.items():
             if stream not in but:
-                assert first.get(stream, []) == list(range(1, version + 1))
+                versions = first.get(stream, [])
+                assert versions == list(range(1, version + 1)), f"of {stream} only {versions} arrived"
         for head, (_, place) in zip(self.heads(), self.registry().places(subscription), strict=True):
             assert place.position == head.position
 

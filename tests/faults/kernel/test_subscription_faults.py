@@ -1,0 +1,343 @@
+"""Subscriptions under crashes at every call, lost replies, rivals and poison; and what planted mistakes do."""
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from holdfast.dynamodb.transport import Answer, Transport
+from holdfast.log import partition_of
+from holdfast.outbox import MemoryOutbox, Refused
+from holdfast.streams import Is, Update
+from holdfast.subscriptions import ATTEMPTS_MAX, Deliverer, rows
+from tests.crash_points import Crash, Fuse, at_every_crash
+from tests.faulty_transport import FAULTS, FaultyTransport, Killed
+from tests.soak import examples
+from tests.subscription_lab import SubscriptionLab
+
+STREAMS = ("s/1", "s/2", "s/3")
+
+
+def world(poison: tuple[str, int] | None = None) -> SubscriptionLab:
+    """A subscription with a few events to send, of which it has sent the first."""
+    lab = SubscriptionLab()
+    made = lab.subscribe()
+    for stream in STREAMS:
+        lab.append(stream, 2)
+    if poison:
+        lab.poison.add(poison)
+    lab.move(made)
+    for stream in STREAMS:
+        lab.append(stream, 2)
+        lab.append(stream, 1)
+    lab.wait()
+    return lab
+
+
+def act(lab: SubscriptionLab, fuse: Fuse) -> None:
+    deliverer = lab.deliverer(fuse.wrap(lab.lab.transport), fuse.wrap(lab.outbox))
+    lab.move(lab.registry().get("all"), deliverer)
+
+
+def test_killed_at_any_call_it_loses_nothing_and_keeps_the_order():
+    def then(crash: Crash[SubscriptionLab]) -> None:
+        lab = crash.world
+        made = lab.registry().get("all")
+        lab.check(made)
+        lab.move(made)
+        lab.check_all_arrived(made)
+
+    assert at_every_crash(world, act, then) > 30
+
+
+@pytest.mark.parametrize("version", [1, 3, 4][: examples(2, soak=3)])
+def test_killed_at_any_call_around_a_stream_that_stands_still(version):
+    def make() -> SubscriptionLab:
+        return world(("s/2", version))
+
+    def then(crash: Crash[SubscriptionLab]) -> None:
+        lab = crash.world
+        made = lab.registry().get("all")
+        lab.check(made)
+        lab.settle(made)
+        lab.check_all_arrived(made, but=["s/2"])
+        assert [(stand.version, stand.attempts) for stand in lab.all_stands(made)] == [(version, ATTEMPTS_MAX)]
+        assert lab.told
+        lab.poison.clear()
+        lab.registry().redrive(made)
+        lab.settle(made)
+        lab.check_all_arrived(made)
+        assert lab.all_stands(made) == []
+
+    assert at_every_crash(make, act, then) > 30
+
+
+def test_killed_at_any_call_of_a_redrive():
+    def make() -> SubscriptionLab:
+        lab = world(("s/2", 2))
+        made = lab.registry().get("all")
+        lab.settle(made)
+        lab.poison.clear()
+        lab.registry().redrive(made)
+        return lab
+
+    def then(crash: Crash[SubscriptionLab]) -> None:
+        lab = crash.world
+        made = lab.registry().get("all")
+        lab.check(made)
+        lab.settle(made)
+        lab.check_all_arrived(made)
+        assert lab.all_stands(made) == []
+
+    assert at_every_crash(make, act, then) > 20
+
+
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+@pytest.mark.parametrize("at", range(1, 13, examples(3, soak=1)))
+def test_one_fault_at_any_call_is_survived(fault, at):
+    lab = world(("s/2", 4))
+    made = lab.registry().get("all")
+
+    lab.move(made, lab.deliverer(FaultyTransport(lab.lab.transport, [None] * (at - 1) + [fault])))
+
+    lab.check(made)
+    lab.poison.clear()
+    lab.settle(made)
+    lab.check_all_arrived(made)
+    assert lab.all_stands(made) == []
+
+
+class Meddled:
+    """A port before whose nth call somebody else does their work."""
+
+    def __init__(self, inner: Any, at: int, rival: Callable[[], None]) -> None:
+        self._inner = inner
+        self._at = at
+        self._rival = rival
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+
+        def call(*args: Any) -> Any:
+            self.calls += 1
+            if self.calls == self._at:
+                self._rival()
+            return found(*args)
+
+        return call
+
+
+@pytest.mark.parametrize("poison", [None, ("s/2", 2), ("s/2", 4)])
+@pytest.mark.parametrize("at", range(1, 24, examples(2, soak=1)))
+def test_two_at_once_repeat_and_never_overtake(at, poison):
+    lab = world(poison)
+    made = lab.registry().get("all")
+
+    def rival() -> None:
+        lab.move(made)
+        lab.append("s/2")
+        lab.wait()
+        lab.move(made)
+
+    lab.move(made, lab.deliverer(Meddled(lab.lab.transport, at, rival)))
+
+    lab.check(made)
+    lab.poison.clear()
+    lab.registry().redrive(made)
+    lab.settle(made)
+    lab.check_all_arrived(made)
+    assert lab.all_stands(made) == []
+
+
+@pytest.mark.parametrize("at", range(1, 24, examples(2, soak=1)))
+def test_a_rival_who_frees_one_stream_while_another_comes_to_stand_still(at):
+    """As many streams stand still as before, and they are others."""
+    lab = world(("s/2", 2))
+    made = lab.registry().get("all")
+
+    def rival() -> None:
+        lab.poison = {("s/1", 4)}
+        lab.move(made)
+        lab.append("s/2")
+        lab.append("s/1")
+        lab.move(made)
+
+    lab.move(made, lab.deliverer(Meddled(lab.lab.transport, at, rival)))
+
+    lab.check(made)
+    lab.poison.clear()
+    lab.settle(made)
+    lab.check_all_arrived(made)
+
+
+@pytest.mark.parametrize("at", range(1, 16))
+def test_a_rival_who_frees_a_parked_stream_that_grows_then(at):
+    lab = world(("s/2", 2))
+    made = lab.registry().get("all")
+    lab.settle(made)
+    lab.append("s/1")
+
+    def rival() -> None:
+        lab.poison.clear()
+        lab.registry().redrive(made)
+        lab.move(made)
+        lab.append("s/2")
+
+    meddled = Meddled(lab.lab.transport, at, rival)
+    lab.move(made, lab.deliverer(meddled))
+
+    assert meddled.calls >= at
+    lab.check(made)
+    lab.settle(made)
+    lab.check_all_arrived(made)
+
+
+# ----- anything may happen
+
+
+class Moody(Transport):
+    """A transport that fails at random, and now and then ends the process."""
+
+    def __init__(self, inner: Transport, noise: random.Random) -> None:
+        self._inner = inner
+        self._noise = noise
+
+    def call(self, operation: str, request: Any) -> Answer:
+        chance = self._noise.random()
+        if chance < 0.02:
+            raise Killed
+        if chance < 0.04:
+            self._inner.call(operation, request)
+            raise Killed
+        plan = [self._noise.choice(sorted(FAULTS))] if chance < 0.15 else []
+        return FaultyTransport(self._inner, plan).call(operation, request)
+
+
+class MoodyOutbox(MemoryOutbox):
+    """An outbox that ends the process before or after it has sent a part."""
+
+    def __init__(self, inner: MemoryOutbox, noise: random.Random) -> None:
+        super().__init__()
+        self._inner = inner
+        self._noise = noise
+
+    def to_queue(self, arn: str, messages: Any) -> Any:
+        if self._noise.random() < 0.1:
+            self._inner.to_queue(arn, messages[: self._noise.randrange(len(messages) + 1)])
+            raise Killed
+        return self._inner.to_queue(arn, messages)
+
+
+def live(lab: SubscriptionLab, seed: int) -> None:
+    """Let a subscription live through random events, failures, repeats, kills, poison and redrives."""
+    noise = random.Random(seed)
+    made = lab.subscribe()
+    rules: set[float] = set()
+
+    def refusal(_: str, message: Any) -> str | None:
+        return "no" if hash((message.id, seed)) % 7 == 0 and noise.random() < 0.7 and not rules else None
+
+    lab.outbox.refusal = refusal
+    for _ in range(25):
+        lab.lab.indexer().index(lab.lab.grow(noise, noise.randrange(4), streams=4))
+        lab.wait() if noise.random() < 0.4 else None
+        if noise.random() < 0.1:
+            lab.registry().redrive(made)
+        with suppress(Killed):
+            lab.move(made, lab.deliverer(Moody(lab.lab.transport, noise), MoodyOutbox(lab.outbox, noise)))
+        lab.check(made)
+    rules.add(1)  # from now on everything is taken
+    lab.registry().redrive(made)
+    lab.settle(made)
+    lab.check_all_arrived(made)
+    assert lab.all_stands(made) == []
+
+
+@pytest.mark.parametrize("seed", range(examples(15, soak=2_000)))
+def test_whatever_happens_each_event_arrives_and_none_before_its_time(seed):
+    live(SubscriptionLab(), seed)
+
+
+# ----- planted mistakes
+
+
+def caught(scenario: Callable[[], None]) -> str:
+    """Say what a scenario finds wrong."""
+    with pytest.raises(AssertionError) as found:
+        scenario()
+    return str(found.value).partition("\n")[0]
+
+
+def test_a_checkpoint_before_the_sending_is_caught(monkeypatch):
+    written, send = Deliverer._written, Deliverer._send
+
+    def too_early(self: Deliverer, update: Any, others: Any) -> bool:
+        return True
+
+    def late(self: Deliverer, track: Any, events: Any) -> Any:
+        place, _ = self._standing(track)
+        if events:
+            after = rows.Place(events[-1].position, place.recorded_at, place.standing, self.database.clock.now())
+            written(self, track.place_update(self._table, place, after), [])
+        return send(self, track, events)
+
+    monkeypatch.setattr(Deliverer, "_written", too_early)
+    monkeypatch.setattr(Deliverer, "_send", late)
+
+    assert "arrived" in caught(test_killed_at_any_call_it_loses_nothing_and_keeps_the_order)
+
+
+def test_overtaking_a_stream_that_stands_still_is_caught(monkeypatch):
+    go_on = Deliverer._go_on
+    monkeypatch.setattr(
+        Deliverer, "_go_on", lambda self, track, place, _, until: go_on(self, track, place, set(), until)
+    )
+
+    assert "arrived as [1, 3" in caught(lambda: test_killed_at_any_call_around_a_stream_that_stands_still(2))
+
+
+def test_a_batch_with_two_events_of_one_stream_is_caught(monkeypatch):
+    """A part of it is refused, and the later event is taken before the earlier."""
+
+    def at_once(messages: Any, send: Any, *, message_bytes_max: int) -> Any:
+        return tuple(Refused(place, reason) for place, reason in sorted(send(messages).items()))
+
+    monkeypatch.setattr("holdfast.outbox.memory.send_in_order", at_once)
+
+    assert "arrived as [1, 2, 4" in caught(lambda: test_killed_at_any_call_around_a_stream_that_stands_still(3))
+
+
+def test_going_on_with_an_old_view_of_what_stands_still_is_caught(monkeypatch):
+    """Without the guard, who believes that a stream stands still which has been freed passes what it never got."""
+    monkeypatch.setattr(rows.Track, "place_update", unguarded(rows.Track.place_update))
+
+    def scenario() -> None:
+        for at in range(1, 16):
+            test_a_rival_who_frees_a_parked_stream_that_grows_then(at)
+
+    assert "arrived" in caught(scenario)
+
+
+def unguarded(place_update: Any) -> Any:
+    def update(self: Any, table: str, before: Any, after: Any) -> Any:
+        made = place_update(self, table, before, after)
+        if not before.turns:
+            return made
+        return Update(made.table, made.key, (Is("pk", made.key["pk"]),), set=made.set)
+
+    return update
+
+
+def test_parking_at_once_is_caught(monkeypatch):
+    monkeypatch.setattr("holdfast.subscriptions.rules.ATTEMPTS_MAX", 1)
+    lab = world(("s/2", 3))
+    made = lab.registry().get("all")
+    lab.move(made)
+    lab.poison.clear()
+    lab.settle(made)
+
+    assert "of s/2 only [1, 2] arrived" in caught(lambda: lab.check_all_arrived(made))
+    assert partition_of("s/2") == lab.all_stands(made)[0].partition
