@@ -41,6 +41,7 @@ from stacks.bundle import STAGE
 from stacks.changes import Change, Kind, StackPlan, StackSource
 from stacks.destroy import Kept, destroy
 from stacks.layers import Archive, Platform
+from stacks.local.running import Home, load
 from stacks.services import ARTIFACTS_STACK, BASE_STACK
 from stacks.target import Place, Report, Target
 
@@ -183,9 +184,15 @@ def _service_source(
     report.step(f"Bundling {service}")
     bundled = bundle.bundle(service, home, root)
     merged = template.merge(bundled, fragments.read(service, root), root)
-    at = websockets.parameters(service, target.endpoint_url, target.gateway_url)
+    at = websockets.parameters(service, target.endpoint_url, target.gateway_url or _gateway_url(target, home))
     values = {**values, **at, "CodeKey": bundled.code.key}
     return _source(f"holdfast-{service}", merged, values, (bundled.code,), service)
+
+
+def _gateway_url(target: Target, home: Path) -> str | None:
+    """Say where clients reach what runs in *home*, whoever deploys to it: the supervisor, or a command beside it."""
+    running = load(Home(home)) if target.is_local else None
+    return running.gateway_url if running else None
 
 
 def _source(

@@ -8,7 +8,7 @@ from typing import Any
 from stacks.local import clients
 from stacks.local.errors import CannotStart, Report
 from stacks.local.profile import LocalProfile, resolved
-from stacks.local.running import TENANT, Home, load
+from stacks.local.running import TENANT
 
 TOKEN_SECONDS = 30 * 86_400
 """Every `up` makes a new one."""
@@ -44,13 +44,7 @@ def deploy_services(home: Path, endpoint_url: str, services: Sequence[str], repo
     from stacks.services import SERVICES  # noqa: PLC0415
     from stacks.target import Target  # noqa: PLC0415
 
-    running = load(Home(home))
-    target = Target(
-        session=clients.session(),
-        endpoint_url=endpoint_url,
-        is_local=True,
-        gateway_url=running.gateway_url if running else None,
-    )
+    target = Target(session=clients.session(), endpoint_url=endpoint_url, is_local=True)
     try:
         api_urls = deploy.deploy(target, services, report, home=home)
     except Refused as refused:

@@ -6,11 +6,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stacks.local import processes
+from stacks import cloudformation, deploy
+from stacks.local import clients, processes
 from stacks.local import stack as commands
 from stacks.local.running import Home
 from stacks.services import SERVICES
-from tests.local.conftest import LocalStack
+from stacks.target import Target
+from tests.local.conftest import LocalStack, Printed
 
 
 def test_status_is_ready_when_every_service_answers(stack: LocalStack):
@@ -49,3 +51,16 @@ def test_everything_listens_on_loopback_only(stack: LocalStack):
             addresses.add(address)
 
     assert addresses == {"0100007F"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_command_beside_the_stack_deploys_for_the_same_addresses(stack: LocalStack, service: str):
+    target = Target(clients.session(), stack.running.engine.endpoint_url, is_local=True)
+
+    wanted = deploy.sources(target, [service], Printed(), home=stack.home)[-1].parameters
+    deployed = cloudformation.find_stack(target, f"holdfast-{service}")
+
+    assert deployed is not None
+    addresses = {name for name in wanted if name.startswith("Websocket")}
+    assert {name: wanted[name] for name in addresses} == {name: deployed.parameters[name] for name in addresses}
+    assert f"ws://{stack.running.gateway_url.removeprefix('http://')}/{service}/ws" in wanted.values()
