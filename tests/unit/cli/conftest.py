@@ -1,9 +1,15 @@
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
+from holdfast import telemetry
+from holdfast_cli import audit_prove, audit_rebuilds, audit_streams, audit_subjects, audit_verify
 from holdfast_cli.main import main
+from tests.audit_lab import AuditLab
+from tests.log_lab import log_lab
+from tests.unit.cli.whole_trail import WholeTrail
 from tests.unit.client.loopback import TOKEN, Trail, serving
 
 
@@ -25,6 +31,35 @@ def run(url, monkeypatch, capfd):
     monkeypatch.setenv("HOLDFAST_TOKEN", TOKEN)
 
     def run_command(*arguments: str | Path) -> tuple[int, str, str]:
+        words = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["holdfast", *words])
+        code = main(words)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run_command
+
+
+@pytest.fixture
+def whole(monkeypatch, tmp_path):
+    """The whole audit trail as the local stack of the commands, with a home of its own."""
+    whole = WholeTrail(AuditLab(log_lab(), monkeypatch))
+    # What the service logs would stand among what the command prints.
+    monkeypatch.setattr(telemetry, "logger", MagicMock)
+    for module in (audit_prove, audit_rebuilds, audit_streams, audit_subjects, audit_verify):
+        monkeypatch.setattr(module, "connect", whole.connected)
+    monkeypatch.setattr(audit_verify, "home", lambda: tmp_path / "home")
+    monkeypatch.setattr(audit_rebuilds, "POLL_SECONDS", 0.0)
+    for name in ("HOLDFAST_AUDIT_URL", "HOLDFAST_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return whole
+
+
+@pytest.fixture
+def command(capfd, monkeypatch):
+    """Run one command: its exit code, and what it wrote."""
+
+    def run_command(*arguments: object) -> tuple[int, str, str]:
         words = [str(argument) for argument in arguments]
         monkeypatch.setattr(sys, "argv", ["holdfast", *words])
         code = main(words)
