@@ -17,7 +17,7 @@ from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.batches import put_many
 from holdfast.dynamodb.reads import Place, Row, get, get_many, query
 from holdfast.dynamodb.tables import Tables
-from holdfast.dynamodb.transport import Cancelled
+from holdfast.dynamodb.transport import Cancelled, Refused
 from holdfast.dynamodb.writes import Database, put_action, transact_once, update_action
 from holdfast.errors import Unavailable
 from holdfast.log.bodies import Bodies
@@ -196,10 +196,20 @@ class Projector:
 
 
 def carry_out(database: Database, actions: Sequence[Mapping[str, Any]]) -> bool:
-    """Carry out guarded *actions* together; False if one of their conditions does not hold (any more)."""
+    """
+    Carry out guarded *actions* together; False if one of their conditions does not hold (any more).
+
+    One alone needs no transaction, which would cost twice as much.
+    """
     try:
         # Positions only rise: a condition on one that fails has failed for good.
-        transact_once(database, actions, is_final=lambda _cancelled: True)
+        if len(actions) == 1:
+            ((kind, request),) = actions[0].items()
+            database.write(f"{kind}Item", request, is_final=lambda _refusal: True)
+        else:
+            transact_once(database, actions, is_final=lambda _cancelled: True)
+    except Refused:
+        return False
     except Cancelled as cancelled:
         if any(reason.code == "ConditionalCheckFailed" for reason in cancelled.reasons):
             return False
