@@ -1,17 +1,15 @@
 """DynamoDB in memory by DynamoDB's own rules, where the local engine is no judge; and what only tests ask of it."""
 
-import re
+import sys
 import threading
 
 import pytest
 
 from holdfast.dynamodb.attributes import to_item
-from holdfast.dynamodb.transport import Cancelled, Refused, Rejected
+from holdfast.dynamodb.transport import Cancelled, Rejected
 from tests.memory_dynamodb import MemoryTransport
-from tests.memory_dynamodb.expressions import RESERVED
+from tests.memory_dynamodb.one_table import TABLE, faulty, item, key, put, update
 from tests.memory_dynamodb.values import kept, kept_row
-
-TABLE = {"TableName": "t"}
 
 
 @pytest.fixture
@@ -19,34 +17,6 @@ def store() -> MemoryTransport:
     store = MemoryTransport()
     store.create_table("t", "N")
     return store
-
-
-def key(number: int = 1, pk: str = "a"):
-    return to_item({"pk": pk, "sk": number})
-
-
-def put(store, number=1, pk="a", **row):
-    store.call("PutItem", TABLE | {"Item": key(number, pk) | to_item(row)})
-
-
-def update(expression, number=1, **values):
-    placeholders = {f":{name}": value for name, value in values.items()}
-    return (
-        TABLE
-        | {"Key": key(number), "UpdateExpression": expression}
-        | ({"ExpressionAttributeValues": placeholders} if values else {})
-    )
-
-
-def item(store, number=1, pk="a"):
-    return store.call("GetItem", TABLE | {"Key": key(number, pk)}).body.get("Item")
-
-
-def faulty(store, operation, request) -> str:
-    with pytest.raises(Rejected) as rejected:
-        store.call(operation, request)
-    assert rejected.value.code == "ValidationException"
-    return rejected.value.message
 
 
 # ----- values
@@ -94,6 +64,12 @@ def test_a_number_has_one_form(given, kept_as):
 def test_what_dynamodb_cannot_hold_is_no_number(text):
     with pytest.raises(Rejected):
         kept({"N": text})
+
+
+@pytest.mark.parametrize("attribute", [{"SS": []}, {"SS": ["a", "a"]}, {"NS": ["1", "1.0"]}, {"BS": [b"a", b"a"]}])
+def test_a_set_has_members_and_each_once(attribute):
+    with pytest.raises(Rejected):
+        kept(attribute)
 
 
 def test_a_sum_is_exact_or_refused(store):
@@ -150,180 +126,6 @@ def test_rows_are_apart_from_what_was_given_and_what_is_answered(store):
     del answer["l"]
 
     assert item(store) == key() | {"l": {"L": [{"S": "a"}]}, "n": {"N": "1"}}
-
-
-# ----- conditions
-
-
-@pytest.mark.parametrize(
-    ("condition", "is_true"),
-    [
-        ("attribute_exists(n)", True),
-        ("attribute_not_exists(gone)", True),
-        ("n = :five", True),
-        ("n <> :five", False),
-        ("gone = :five", False),
-        ("gone <> :five", True),
-        ("gone < :five", False),
-        ("NOT gone < :five", True),
-        ("n <= :five AND n >= :five", True),
-        ("s < :five", False),
-        ("s > :five", False),
-        ("n = :five OR n = :five AND gone = :five", True),
-        ("(n = :five OR n = :five) AND gone = :five", False),
-        ("NOT n = :five AND gone = :five", False),
-        ("NOT (n = :five AND gone = :five)", True),
-        ("n BETWEEN :five AND :five", True),
-        ("n = :five AND n BETWEEN :five AND :five AND attribute_exists(s)", True),
-        ("begins_with(s, :te)", True),
-        ("begins_with(n, :te)", False),
-        ("begins_with(s, :te) and not begins_with(l, :te)", True),
-        ("l[1] = :te", True),
-        ("m.k = :five", True),
-        ("m.k.k = :five", False),
-        ("m = :m", True),
-    ],
-)
-def test_conditions_mean_what_they_say(store, condition, is_true):
-    put(store, n=5, s="text", l=["a", "te"], m={"k": 5})
-    given = to_item({":five": 5, ":te": "te", ":m": {"k": 5}})
-    used = {name: value for name, value in given.items() if re.search(rf"{name}\b", condition)}
-    request = TABLE | {"Key": key(), "ConditionExpression": condition}
-    request |= {"ExpressionAttributeValues": used} if used else {}
-
-    if is_true:
-        store.call("DeleteItem", request)
-    else:
-        with pytest.raises(Refused):
-            store.call("DeleteItem", request)
-    assert (item(store) is None) == is_true
-
-
-@pytest.mark.parametrize(
-    "condition",
-    [
-        "n < :flag",
-        "begins_with(s, :flag)",
-        "attribute_exists(n) OR n < :flag",
-        "n BETWEEN :flag AND :flag",
-    ],
-)
-def test_what_cannot_be_meant_is_refused_whatever_the_item(store, condition):
-    request = {"ConditionExpression": condition, "ExpressionAttributeValues": {":flag": {"BOOL": True}}}
-
-    for number in (1, 2):  # one that is there, and one that is not
-        put(store, 1, n=1, s="a")
-        faulty(store, "DeleteItem", TABLE | {"Key": key(number)} | request)
-
-
-@pytest.mark.parametrize(
-    "condition",
-    [
-        "",
-        "n",
-        "n =",
-        "= :x",
-        "n == :x",
-        "n = :x)",
-        "n = :x n = :x",
-        "(n = :x",
-        "size(n) = :x",
-        "contains(n, :x)",
-        "n IN (:x)",
-        "n = 5",
-        "n = 'a'",
-        "attribute_exists(:x)",
-        "l[a] = :x",
-        "n = :x; DROP",
-        "AND n = :x",
-    ],
-)
-def test_what_is_no_condition_or_not_known_here_is_refused(store, condition):
-    faulty(
-        store,
-        "DeleteItem",
-        TABLE | {"Key": key(), "ConditionExpression": condition} | {"ExpressionAttributeValues": {":x": {"N": "1"}}},
-    )
-
-
-def test_reserved_words_are_not_bare_names(store):
-    assert {"NAME", "STATUS", "TTL", "VIEW", "DATA", "COUNT"} <= RESERVED
-    assert "reserved" in faulty(
-        store, "DeleteItem", TABLE | {"Key": key(), "ConditionExpression": "attribute_exists(Status)"}
-    )
-
-
-# ----- updates
-
-
-@pytest.mark.parametrize(
-    ("expression", "values", "after"),
-    [
-        ("SET n = :v", {"v": 2}, {"n": 2, "l": ["a", "b", "c"], "m": {"k": 1}}),
-        ("SET n = x + :v", {"v": 2}, None),
-        ("SET n = n - :v", {"v": 7}, {"n": -6, "l": ["a", "b", "c"], "m": {"k": 1}}),
-        ("SET x = n, n = if_not_exists(x, :v)", {"v": 9}, {"n": 9, "x": 1, "l": ["a", "b", "c"], "m": {"k": 1}}),
-        ("SET x = if_not_exists(n, :v)", {"v": 9}, {"n": 1, "x": 1, "l": ["a", "b", "c"], "m": {"k": 1}}),
-        ("SET l = list_append(l, :v)", {"v": ["d"]}, {"n": 1, "l": ["a", "b", "c", "d"], "m": {"k": 1}}),
-        ("SET l = list_append(:v, l)", {"v": ["d"]}, {"n": 1, "l": ["d", "a", "b", "c"], "m": {"k": 1}}),
-        ("SET l[1] = :v", {"v": 0}, {"n": 1, "l": ["a", 0, "c"], "m": {"k": 1}}),
-        ("SET l[9] = :v", {"v": 0}, {"n": 1, "l": ["a", "b", "c", 0], "m": {"k": 1}}),
-        ("SET m.x = :v, m.k = :v", {"v": 0}, {"n": 1, "l": ["a", "b", "c"], "m": {"k": 0, "x": 0}}),
-        ("SET x.k = :v", {"v": 0}, None),
-        ("SET n.k = :v", {"v": 0}, None),
-        ("ADD n :v", {"v": 2}, {"n": 3, "l": ["a", "b", "c"], "m": {"k": 1}}),
-        ("ADD x :v", {"v": 2}, {"n": 1, "x": 2, "l": ["a", "b", "c"], "m": {"k": 1}}),
-        ("ADD l :v", {"v": 2}, None),
-        ("ADD n :v", {"v": "a"}, None),
-        ("REMOVE l[0], l[2], m.k, gone", {}, {"n": 1, "l": ["b"], "m": {}}),
-        ("REMOVE gone.k", {}, None),
-        ("SET x = :v REMOVE n ADD m.k :v", {"v": 1}, {"x": 1, "l": ["a", "b", "c"], "m": {"k": 2}}),
-        ("SET n = :v, n = :v", {"v": 1}, None),
-        ("SET m = :v REMOVE m.k", {"v": 1}, None),
-        ("SET n = :v SET x = :v", {"v": 1}, None),
-        ("SET sk = :v", {"v": 1}, None),
-        ("DELETE s :v", {"v": 1}, None),
-        ("SET n = n * :v", {"v": 1}, None),
-        ("SET n :v", {"v": 1}, None),
-        ("UPSERT n", {}, None),
-    ],
-)
-def test_updates_do_what_they_say_or_nothing(store, expression, values, after):
-    before = {"n": 1, "l": ["a", "b", "c"], "m": {"k": 1}}
-    put(store, **before)
-    request = update(expression, **to_item(values))
-
-    if after is None:
-        faulty(store, "UpdateItem", request)
-    else:
-        store.call("UpdateItem", request)
-    assert item(store) == key() | to_item(before if after is None else after)
-
-
-def test_sets_are_added_to(store):
-    for members in (["a"], ["b", "a"]):
-        store.call("UpdateItem", update("ADD s :s", s={"SS": members}))
-
-    assert sorted(item(store)["s"]["SS"]) == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("returned", "attributes"),
-    [
-        ("NONE", None),
-        ("ALL_OLD", {"pk": "a", "sk": 1, "n": 1, "x": 9}),
-        ("ALL_NEW", {"pk": "a", "sk": 1, "n": 2, "x": 9, "y": 0}),
-        ("UPDATED_OLD", {"n": 1}),
-        ("UPDATED_NEW", {"n": 2, "y": 0}),
-    ],
-)
-def test_an_update_returns_what_was_asked_for(store, returned, attributes):
-    put(store, n=1, x=9)
-    request = update("ADD n :n SET y = :y", n={"N": "1"}, y={"N": "0"}) | {"ReturnValues": returned}
-
-    answer = store.call("UpdateItem", request).body
-
-    assert answer == ({} if attributes is None else {"Attributes": to_item(attributes)})
 
 
 # ----- several items
@@ -386,6 +188,57 @@ def test_operations_that_are_not_known_here_are_refused(store, operation):
 
 
 # ----- pages
+
+
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    [
+        ("sk = :x", [2]),
+        ("sk < :x", [-1, 0]),
+        ("sk <= :x", [-1, 0, 2]),
+        ("sk > :x", [10]),
+        ("sk >= :x", [2, 10]),
+        ("sk BETWEEN :x AND :y", [2]),
+        ("sk BETWEEN :x AND :x", [2]),
+    ],
+)
+@pytest.mark.parametrize("is_forward", [True, False])
+def test_a_query_finds_its_range_in_the_order_of_numbers(store, condition, found, is_forward):
+    for number in (10, 2, -1, 0):
+        put(store, number)
+    values = to_item({":pk": "a", ":x": 2} | ({":y": 9} if ":y" in condition else {}))
+    request = TABLE | {"KeyConditionExpression": f"pk = :pk AND {condition}", "ExpressionAttributeValues": values}
+
+    body = store.call("Query", request | {"ScanIndexForward": is_forward}).body
+
+    assert [int(row["sk"]["N"]) for row in body["Items"]] == (found if is_forward else found[::-1])
+
+
+def test_a_query_by_the_beginning_of_a_text_finds_no_neighbours(store):
+    store.create_table("texts", "S")
+    for text in ("a", "a#", "a#1", "a#\U0010ffff\U0010ffff", "a$", "b"):
+        store.call("PutItem", {"TableName": "texts", "Item": to_item({"pk": "a", "sk": text})})
+    request = {
+        "TableName": "texts",
+        "KeyConditionExpression": "pk = :pk AND begins_with(sk, :sk)",
+        "ExpressionAttributeValues": to_item({":pk": "a", ":sk": "a#"}),
+    }
+
+    found = [row["sk"]["S"] for row in store.call("Query", request).body["Items"]]
+
+    assert found == ["a#", "a#1", "a#\U0010ffff\U0010ffff"]
+
+
+def test_a_page_holds_no_more_than_a_megabyte(store):
+    for number in range(7):
+        put(store, number, b=bytes(300_000))
+    request = TABLE | {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": to_item({":pk": "a"})}
+
+    for operation, asked in (("Query", request), ("Scan", TABLE)):
+        first = store.call(operation, asked).body
+        assert (len(first["Items"]), first["LastEvaluatedKey"]) == (3, key(2))
+        rest = store.call(operation, asked | {"ExclusiveStartKey": key(5)}).body
+        assert (len(rest["Items"]), "LastEvaluatedKey" in rest) == (1, False)
 
 
 def test_a_walk_goes_on_behind_a_key_that_has_gone(store):
@@ -477,6 +330,16 @@ def test_two_forks_go_their_own_ways(store):
     assert (item(store), item(fork)["n"]) == (None, {"N": "2"})
 
 
+@pytest.fixture
+def hurried():
+    """Threads that take turns all the time."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("hurried")
 def test_threads_do_not_lose_each_others_counts(store):
     request = update("ADD n :n", n={"N": "1"})
 
