@@ -100,9 +100,11 @@ class ArchiveLab(LogLab):
         assert version_of(hot[-1]) == version, f"the newest commit of {stream} is gone"
         assert [row["sk"] for row in hot[1:]] == [version_of(row) + 1 for row in hot[:-1]]
 
+    def bodies(self, archive: ArchiveReader, transport: Transport | None = None) -> Bodies:
+        return Bodies(self.database(transport), self.tables, archive)
+
     def check_leaves(self) -> None:
-        database = self.database()
-        bodies = Bodies(database, self.tables, self.reader())
+        bodies = self.bodies(self.reader())
         for partition in range(PARTITIONS):
             entries = list(self.log().entries(partition))
             found = list(bodies.of(self.tenant, entries))

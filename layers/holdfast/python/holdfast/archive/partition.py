@@ -234,25 +234,17 @@ class Partition:
             return sum(one.result() for one in each)
 
     def _remove(self, stream: str, kept: Sequence[Row]) -> int:
-        """
-        Remove what the table holds of a stream up to the last commit of *kept*, oldest first; say how many went.
-
-        Of what is read here the newest stays. So whatever goes has a younger one behind it, and since streams only
-        grow, it has for ever: a removal that arrives late takes nothing that another one would not have taken.
-        """
+        """Remove what the table holds of a stream up to the last commit of *kept*, oldest first; say how many went."""
         pk = self._stream_key(stream)
         # One more than could go, and one that stayed as the newest when an earlier range was archived.
-        standing = list(query(self.database, self.tables.commits, pk, limit=len(kept) + 2))
+        standing = query(self.database, self.tables.commits, pk, limit=len(kept) + 2)
+        going = _going([_unkeyed(row) for row in standing], kept[-1])
         same = {row["sk"]: row for row in kept}
-        removed = 0
-        for row in map(_unkeyed, standing[:-1]):
-            if row["sk"] > kept[-1]["sk"]:
-                break
+        for row in going:
             is_known = row == same[row["sk"]] if row["sk"] in same else row["hash"] == kept[0]["prev"]
             if not is_known:
                 raise Tampered(f"Version {row['sk']} of {stream!r} in the table is not what is archived.")
-            removed += self._delete(pk, row)
-        return removed
+        return sum(self._delete(pk, row) for row in going)
 
     def _delete(self, pk: str, row: Row) -> bool:
         """Delete a commit if it still is what was archived, and say whether it was there."""
@@ -282,6 +274,16 @@ class Partition:
         skew = self.database.skew
         if skew is not None and abs(skew) > CLOCK_SKEW_MAX:
             raise clock_fault(skew)
+
+
+def _going(standing: Sequence[Row], last: Row) -> Sequence[Row]:
+    """
+    Choose which of the commits that stand in the table may go, up to the *last* archived one.
+
+    Of what was read the newest stays. So whatever goes has a younger one behind it, and since streams only grow, it has
+    for ever: a removal that arrives late takes nothing that another one would not have taken.
+    """
+    return [row for row in standing[:-1] if row["sk"] <= last["sk"]]
 
 
 def _unkeyed(row: Row) -> Row:
