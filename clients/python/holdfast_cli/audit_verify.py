@@ -103,7 +103,7 @@ def _verify_service(key: Path | None, state: Path | None) -> "tuple[Proven | Bro
     with connect() as holdfast:
         fetching = Export.of(holdfast.audit)
         pinned = pinned_key(key, fetching)
-        if state is None and _is_local():
+        if state is None and is_local():
             state = _directory() / STATE_FILE
         seen = _state(state)
         anchor = fetching.covering()
@@ -175,7 +175,7 @@ def _pinned_locally(fetching: "Export") -> bytes:
     Raises:
         Failure: it is no local stack, or it names another key than before.
     """
-    if not _is_local():
+    if not is_local():
         raise Failure(
             "no_key", "Of a service that does not run here, the key must come from elsewhere: give it with --key PEM."
         )
@@ -217,7 +217,7 @@ def _pem(jwk: dict[str, Any]) -> bytes:
 # --- Files
 
 
-def _is_local() -> bool:
+def is_local() -> bool:
     return not (os.environ.get(AUDIT_URL_VARIABLE) and os.environ.get(TOKEN_VARIABLE))
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
+from holdfast_cli import demo_more
 from holdfast_cli.failures import ExitCode
 from holdfast_cli.importing.git import Repository
 from holdfast_cli.importing.importer import import_items
@@ -55,7 +57,7 @@ def audit(
     git: Annotated[Path | None, typer.Option(help="Any Git repository; this clone without it.")] = None,
     json: JsonFlag = False,
 ) -> int:
-    """Import the history of a Git repository, ask for past states, and compare each with Git's own answer."""
+    """Import the history of a Git repository, compare past states with Git's own, search, erase, and prove it all."""
     with _repository(git) as repository, connect() as holdfast:
         stream = f"demo/{repository.name}"
         say(f"1. Import: every commit of {repository.path.name} becomes one event of the stream {stream}.")
@@ -70,16 +72,19 @@ def audit(
             "2. Travel: the state at a commit is the fold of all events up to it. Git's own tree is the answer to meet."
         )
         checked = list(_check(holdfast, repository, stream))
-    _tell(checked)
-    is_proven = all(each.is_equal for each in checked)
-    if is_proven:
-        _explain(stream, checked[len(checked) // 2])
+        _tell(checked)
+        is_equal = all(each.is_equal for each in checked)
+        if is_equal:
+            _explain(stream, checked[len(checked) // 2])
+        more = demo_more.shown(holdfast, stream, max(tally.streams.values()))
+    is_proven = is_equal and more.is_true
     if json:
         print_json(
             {
                 "stream": stream,
                 "import": tally.as_json(),
-                "equal": is_proven,
+                "equal": is_equal,
+                **msgspec.to_builtins(more),
                 "states": [
                     {
                         "commit": each.commit,
