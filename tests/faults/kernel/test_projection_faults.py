@@ -118,6 +118,15 @@ def test_a_projection_is_unfinished_when_time_is_over_and_says_so(lab):
     lab.check_views()
 
 
+def test_who_stands_behind_is_told_without_moving_anything(lab):
+    indexed(lab, 1)
+    everywhere = [(lab.tenant, head.partition) for head in lab.log().heads() if head.size]
+    assert lab.projector().behind(lab.log().heads()) == everywhere
+
+    lab.projector().project(*everywhere[0])
+    assert lab.projector().behind(lab.log().heads()) == everywhere[1:]
+
+
 # ----- effects
 
 
@@ -400,7 +409,7 @@ def test_a_view_as_it_was_known_at_a_past_time(lab):
 
 def walk(lab: LogLab, transport: Any = None) -> int:
     retirement = Retirement(lab.database(transport), lab.tables)
-    return retirement.walk(retirement.due(lab.tenant, ["every", "per-stream"]))
+    return retirement.walk(retirement.due([lab.tenant], ["every", "per-stream"]))
 
 
 def rows_of(lab: LogLab, number: int) -> int:

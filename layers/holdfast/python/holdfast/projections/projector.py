@@ -22,7 +22,7 @@ from holdfast.dynamodb.writes import Database, put_action, transact_once, update
 from holdfast.errors import Unavailable
 from holdfast.log.bodies import Bodies
 from holdfast.log.reader import LogReader
-from holdfast.log.values import Entry
+from holdfast.log.values import Entry, Head
 from holdfast.projections import batches
 from holdfast.projections.batches import Batch, Selection
 from holdfast.projections.rows import (
@@ -35,6 +35,7 @@ from holdfast.projections.rows import (
     parked_row,
     pointer_key,
     pointer_of,
+    read_pointers,
     row_key,
 )
 from holdfast.projections.views import Attributes, Checkpoint, Counting, Effect, Key, Listing, Recorded, View
@@ -80,6 +81,19 @@ class Projector:
             generation = Generation(view.name, pointer.live, tenant)
             effects_from = pointer.effects_from[partition] if pointer.effects_from else 0
             self.advance(view, generation, partition, effects_from=effects_from)
+
+    def behind(self, heads: Iterable[Head]) -> list[tuple[str, int]]:
+        """Name the (tenant, partition) pairs whose heads a live generation of some view has not reached."""
+        names, found = [view.name for view in self.views], list(heads)
+        pointers = read_pointers(self.database, self.tables, {head.tenant for head in found}, names)
+        places: dict[Place, Head] = {}
+        for head in found:
+            for name in names:
+                generation = Generation(name, pointers[head.tenant, name].live, head.tenant)
+                places[self.tables.views, *checkpoint_key(generation, head.partition)] = head
+        rows = get_many(self.database, list(places))
+        late = [head for place, head in places.items() if checkpoint_of(rows.get(place)).position < head.position]
+        return sorted({(head.tenant, head.partition) for head in late})
 
     def advance(
         self,

@@ -6,7 +6,7 @@ bear its name, whatever code wrote them. They are found by walking over the tabl
 last; a pass takes with it every generation that was due when it began. While none is due nothing is walked over.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from holdfast.dynamodb.reads import Row, get
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database, update_guarded
 from holdfast.log.values import SOLE
-from holdfast.projections.rows import Generation, Pointer, pointer_key, pointer_of, pointer_row
+from holdfast.projections.rows import Generation, Pointer, pointer_key, pointer_of, pointer_row, read_pointers
 from holdfast.streams.companions import Is, Update
 
 CURSOR_KEY: Final = "GC#cursor"
@@ -45,13 +45,14 @@ class Retirement:
     database: Database
     tables: Tables
 
-    def due(self, tenant: str, views: Iterable[str]) -> list[Generation]:
-        """Name the generations of a tenant's views whose time is over."""
+    def due(self, tenants: Iterable[str], views: Sequence[str]) -> list[Generation]:
+        """Name the generations of these tenants' views whose time is over."""
         now = to_micros(self.database.clock.now())
+        pointers = read_pointers(self.database, self.tables, tenants, views)
         return [
             Generation(view, number, tenant)
-            for view in views
-            for number, until in self._pointer(tenant, view).kept
+            for (tenant, view), pointer in pointers.items()
+            for number, until in pointer.kept
             if until <= now
         ]
 
