@@ -9,7 +9,7 @@ import pytest
 from holdfast.aws import client
 from holdfast.clock import ManualClock
 from holdfast.dynamodb import BotocoreTransport
-from tests.dynamo_tables import REGION, TestTables, UndatedTransport, create_tables, row_reader
+from tests.dynamo_tables import REGION, TestTables, UndatedTransport, create_tables, delete_tables, row_reader
 from tests.promises import EventStorePromises
 
 _NUMBERS = itertools.count()
@@ -19,7 +19,8 @@ _NUMBERS = itertools.count()
 def database(stack):
     endpoint_url = stack.running.engine.dynamodb_endpoint_url
     dynamodb = stack.client("dynamodb")
-    tables = create_tables(dynamodb, f"test-{uuid.uuid4().hex[:8]}")
+    prefix = f"test-{uuid.uuid4().hex[:8]}"
+    tables = create_tables(dynamodb, prefix)
     patch = pytest.MonkeyPatch()
     patch.setenv("AWS_ACCESS_KEY_ID", "test")
     patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -27,8 +28,7 @@ def database(stack):
     yield TestTables(UndatedTransport(BotocoreTransport(REGION, endpoint_url)), tables)
     client.cache_clear()
     patch.undo()
-    for name in (tables.commits, tables.operations, tables.of_role("balances")):
-        dynamodb.delete_table(TableName=name)
+    delete_tables(dynamodb, prefix)
 
 
 @pytest.fixture
