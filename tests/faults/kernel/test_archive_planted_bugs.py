@@ -124,7 +124,7 @@ def believes_its_own_clock(patch: pytest.MonkeyPatch) -> None:
 
 
 def does_not_look_at_ages_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Partition, "_check_age", lambda self, held: None)
+    patch.setattr(Partition, "_is_of_age", lambda self, held: True)
 
 
 def in_a_lab(test: Callable[[Any], None]) -> Callable[[], None]:

@@ -34,7 +34,6 @@ from holdfast.dynamodb.reads import Place, get, get_many, query
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.transport import Refused
 from holdfast.dynamodb.writes import Database, clock_fault, delete_action, update_guarded
-from holdfast.errors import Unavailable
 from holdfast.log.bodies import COMMITS_MAX, Lost
 from holdfast.log.values import SOLE, Entry, entries_of, segment_key
 from holdfast.objects import Damaged, Objects
@@ -94,6 +93,7 @@ class Partition:
             Lost: a commit that the log names is nowhere.
         """
         cursor, planned = self._cursor(), list[Placed]()
+        self._check_clock()
         try:
             if not cursor.sealing:
                 planned = self._plan(cursor)
@@ -109,7 +109,8 @@ class Partition:
                 return Moved()
             raise
         self._put_rows(contents)
-        self._check_age(contents)
+        if not self._is_of_age(contents):
+            return None  # it was begun by a clock that was ahead
         removed = self._remove_all(cursor, contents)
         self._move(cursor, Cursor(cursor.sealing))
         return Moved(sum(len(kept) for kept in contents.streams.values()), removed)
@@ -263,11 +264,10 @@ class Partition:
             raise Tampered(f"{pk} at {row['sk']} was changed while it was archived.") from refusal
         return True
 
-    def _check_age(self, contents: Contents) -> None:
-        """Refuse to remove what is too young, whoever began the range and by whatever clock."""
+    def _is_of_age(self, contents: Contents) -> bool:
+        """Tell whether all of a range may go, whoever began it, by whatever clock and setting."""
         youngest = max(row["rt"] for kept in contents.streams.values() for row in kept)
-        if from_micros(youngest) > self.database.clock.now() - YOUNGEST:
-            raise Unavailable("too_young", "This range holds commits of less than a day. They stay where they are.")
+        return from_micros(youngest) <= self.database.clock.now() - YOUNGEST
 
     def _check_clock(self) -> None:
         """Refuse to judge ages by a clock that is not the store's."""

@@ -42,8 +42,8 @@ class _Recent(Generic[T]):
         return key in self._values
 
     def get(self, key: object, make: Callable[[], T]) -> T:
-        value = self._values.pop(key) if key in self._values else make()
-        self._values[key] = value
+        value = self._values.pop(key, None)
+        self._values[key] = value = make() if value is None else value
         while len(self._values) > self._kept_max:
             self._values.popitem(last=False)
         return value
