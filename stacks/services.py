@@ -29,6 +29,7 @@ SERVICES: dict[str, Service] = {
                 "audit:verify",
                 "audit:rebuild",
                 "audit:erase",
+                "audit:subscribe",
             ),
         ),
     )

@@ -16,6 +16,7 @@ from holdfast.envelope import MemoryKeyRing
 from holdfast.errors import Unavailable
 from holdfast.log import PARTITIONS, Hint
 from holdfast.objects import MemoryObjects
+from holdfast.outbox import MemoryOutbox
 from holdfast.streams import RawCodec
 from holdfast.subjects import KeyCache, SubjectKeys
 from tests.audit_door import Door
@@ -42,6 +43,8 @@ class AuditLab:
             patch.setattr(adapters, name, getattr(self, f"_{name}"))
         patch.setattr(adapters, "archive_objects", lambda: self.objects)
         patch.setattr(adapters, "anchor_objects", lambda: self.anchored)
+        self.outbox = MemoryOutbox()
+        patch.setattr(adapters, "outbox", lambda: self.outbox)
 
     def _database(self) -> Database:
         return self.lab.database()

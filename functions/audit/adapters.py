@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from functions.audit import domain
+from functions.audit.service import Intake
 from holdfast.anchors import Anchors, KmsSigner, Signer
 from holdfast.archive import Archiver, ArchiveReader, Stuck
 from holdfast.auth import RevocationList, revocations_from
@@ -26,7 +27,9 @@ from holdfast.log import Entry, Indexer, LogReader, Reference
 from holdfast.log.bodies import Bodies, Stored
 from holdfast.log.indexer import OnBroken
 from holdfast.log.repair import Repair
+from holdfast.log.values import SOLE
 from holdfast.objects import Objects, S3Objects
+from holdfast.outbox import AwsOutbox, Outbox, Told
 from holdfast.projections import Projector
 from holdfast.projections.reader import ViewReader
 from holdfast.projections.rebuilds import Rebuilds
@@ -37,6 +40,8 @@ from holdfast.snapshots import Snapshots
 from holdfast.streams import Commit, EventStores, Instant, RawCodec
 from holdfast.streams.packing import unpack
 from holdfast.subjects import KeyCache, SubjectKeys
+from holdfast.subscriptions import AllowList, Deliverer, Follower, Subscriptions
+from holdfast.subscriptions.delivering import OnParked
 from holdfast.tailing import Tailing
 from holdfast.tailing_log import IndexedLog
 
@@ -101,6 +106,10 @@ def signer() -> Signer:
 
 def anchors() -> Anchors:
     return Anchors(database(), tables(), SERVICE, anchor_objects(), signer())
+
+
+def told_anchors() -> Told:
+    return Told(database(), tables().log, "AN#told", SOLE)
 
 
 def anchor_objects() -> Objects:
@@ -176,6 +185,35 @@ def rebuilds() -> Rebuilds:
 
 def retirement() -> Retirement:
     return Retirement(database(), tables())
+
+
+def intake() -> Intake:
+    return Intake(event_stores(), sealer_of)
+
+
+def outbox() -> Outbox:
+    return AwsOutbox(os.environ["HOLDFAST_EVENT_BUS"], database().clock)
+
+
+def allowed_targets() -> AllowList:
+    return AllowList.of(os.environ["HOLDFAST_SUBSCRIPTION_TARGETS"])
+
+
+def subscriptions_of(tenant: str) -> Subscriptions:
+    return Subscriptions(database(), tables(), tenant, allowed_targets())
+
+
+def follower(on_parked: OnParked) -> Follower:
+    deliverer = Deliverer(
+        database=database(),
+        tables=tables(),
+        bodies=bodies(),
+        outbox=outbox(),
+        render=rendered_for,
+        allowed=allowed_targets(),
+        on_parked=on_parked,
+    )
+    return Follower(deliverer)
 
 
 def bodies() -> Bodies:

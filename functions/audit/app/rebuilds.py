@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from functions.audit import adapters, domain
+from functions.audit.app.announcing import announce_if_possible, rebuild_finished
 from functions.audit.app.door import STORE_ERRORS, app, moment
 from holdfast.clock import to_text
 from holdfast.errors import Invalid, NotFound
@@ -129,19 +130,19 @@ def get_rebuild(caller: Caller, rebuild_id: str) -> RebuildAnswer:
 @app.post("/v1/rebuilds/{rebuild_id}/flip", scope="audit:rebuild", raises=FLIP_ERRORS)
 def post_flip(caller: Caller, rebuild_id: str) -> RebuildAnswer:
     """Make what was rebuilt the live generation."""
-    return answer_of(adapters.rebuilds().flip(caller.tenant, rebuild_named(rebuild_id)))
+    return told_of(adapters.rebuilds().flip(caller.tenant, rebuild_named(rebuild_id)))
 
 
 @app.post("/v1/rebuilds/{rebuild_id}/rollback", scope="audit:rebuild", raises=ROLLBACK_ERRORS)
 def post_rollback(caller: Caller, rebuild_id: str) -> RebuildAnswer:
     """Make the generation before the live one again, while it is kept."""
-    return answer_of(adapters.rebuilds().rollback(caller.tenant, rebuild_named(rebuild_id)))
+    return told_of(adapters.rebuilds().rollback(caller.tenant, rebuild_named(rebuild_id)))
 
 
 @app.post("/v1/rebuilds/{rebuild_id}/abandon", scope="audit:rebuild", raises=ABANDON_ERRORS)
 def post_abandon(caller: Caller, rebuild_id: str) -> RebuildAnswer:
     """Give a rebuild up that was not swapped in."""
-    return answer_of(adapters.rebuilds().abandon(caller.tenant, rebuild_named(rebuild_id)))
+    return told_of(adapters.rebuilds().abandon(caller.tenant, rebuild_named(rebuild_id)))
 
 
 def check_same(body: RebuildBody, known_at: datetime | None, rebuild: Rebuild) -> None:
@@ -159,6 +160,11 @@ def rebuild_named(segment: str) -> str:
         return str(UUID(segment))
     except ValueError as error:
         raise NotFound("rebuild_not_found", "There is no such rebuild.") from error
+
+
+def told_of(rebuild: Rebuild) -> RebuildAnswer:
+    announce_if_possible(rebuild_finished(rebuild))
+    return answer_of(rebuild)
 
 
 def answer_of(rebuild: Rebuild) -> RebuildAnswer:

@@ -5,18 +5,24 @@ Every trigger is a hint. A function looks for itself what there is to do, does i
 if there is more: then it is called again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from functions.audit import adapters, domain
+from functions.audit.app.announcing import (
+    announce_anchors,
+    announce_if_over,
+    count,
+    on_broken,
+    on_parked,
+    on_stuck,
+    telling_of_damage,
+)
 from functions.audit.app.door import app
 from holdfast import telemetry, triggers
-from holdfast.archive import Stuck
-from holdfast.log import Broken, heads
-from holdfast.log.values import Head
-from holdfast.projections import Generation
+from holdfast.log import heads
 from holdfast.queues import each_message
 from holdfast.retry import deadline
 from holdfast.snapshots import EVENTS_MIN
@@ -50,12 +56,11 @@ def repair(event: Any, context: Any) -> None:  # noqa: ARG001 - a schedule tells
 def projector(event: Any, context: Any) -> None:
     """Move the read models along the log: where it has grown, or, by schedule, wherever one stands behind."""
     with deadline(triggers.seconds_for(context), adapters.database().clock):
-        grown = triggers.grown_partitions(event) if "Records" in event else {_place(head) for head in _all_heads()}
-        for tenant, partition in sorted(grown):
-            adapters.projector().project(tenant, partition)
+        grown = sorted(triggers.grown_partitions(event)) if "Records" in event else _sweep()
+        with telling_of_damage("views"):
+            for tenant, partition in grown:
+                adapters.projector().project(tenant, partition)
         _push(grown)
-        if "Records" not in event:
-            adapters.retirement().walk(_due({tenant for tenant, _ in grown}))
         for tenant, stream in sorted(set(_grown_far(event))):
             adapters.snapshots_of(tenant).keep(stream, domain.reducers.of(stream))
     telemetry.logger().info("projected", partitions=len(grown))
@@ -65,7 +70,9 @@ def projector(event: Any, context: Any) -> None:
 def anchor(event: Any, context: Any) -> None:  # noqa: ARG001 - a schedule tells nothing
     """Sign what all logs come to."""
     with deadline(triggers.seconds_for(context), adapters.database().clock):
-        signed = adapters.anchors().sign()
+        with telling_of_damage("anchors"):
+            signed = adapters.anchors().sign()
+        announce_anchors()
     telemetry.logger().info("anchored", seq=signed.said.seq if signed else None)
 
 
@@ -83,34 +90,48 @@ def rebuilder(event: Any, context: Any) -> dict[str, Any]:
     def step(body: bytes) -> None:
         asked = msgspec.json.decode(body, type=RebuildStep)
         with deadline(triggers.seconds_for(context), adapters.database().clock):
-            adapters.rebuilds().step(asked.tenant, asked.rebuild_id, asked.partition)
+            with telling_of_damage(f"log/{asked.partition}"):
+                adapters.rebuilds().step(asked.tenant, asked.rebuild_id, asked.partition)
+            # Before the message is done with: whoever is cut off here is asked again, and tells again.
+            announce_if_over(asked.tenant, asked.rebuild_id)
 
     return each_message(event, step)
 
 
-def on_broken(broken: Broken) -> None:
-    """Tell of a stream whose history does not hold together; it stays out of the log from there on."""
-    telemetry.logger().error("A stream is broken.", **msgspec.structs.asdict(broken))
-    telemetry.metrics().add_metric("BrokenStreams", "Count", 1)
-    telemetry.flush_metrics()
+@app.lambda_function(name="Subscriber")
+def subscriber(event: Any, context: Any) -> None:
+    """Send subscribers what the log has: where it has grown, or, by schedule, wherever one stands behind."""
+    with deadline(triggers.seconds_for(context), adapters.database().clock):
+        follower = adapters.follower(on_parked)
+        followed = follower.follow(triggers.grown_partitions(event)) if "Records" in event else follower.sweep()
+    if followed.failed:
+        count("SubscriptionsHeldUp", followed.failed)
+    telemetry.logger().info("followed", **msgspec.structs.asdict(followed))
 
 
-def on_stuck(stuck: Stuck) -> None:
-    """Tell of a partition that cannot be archived; nothing of it is removed until somebody has looked."""
-    telemetry.logger().error("A partition cannot be archived.", **msgspec.structs.asdict(stuck))
-    telemetry.metrics().add_metric("StuckPartitions", "Count", 1)
-    telemetry.flush_metrics()
+@app.lambda_function(name="Intake")
+def intake(event: Any, context: Any) -> dict[str, Any]:
+    """Write down what other services tell."""
+
+    def take(body: bytes) -> None:
+        with deadline(triggers.seconds_for(context), adapters.database().clock):
+            taken = adapters.intake().take(body)
+        telemetry.logger().info("taken in", stream=taken.stream, version=taken.version, is_replay=taken.is_replay)
+
+    return each_message(event, take)
 
 
-def _due(tenants: set[str]) -> Iterator[Generation]:
-    """Name the generations that no tenant comes back to any more."""
-    for tenant in sorted(tenants):
-        yield from adapters.retirement().due(tenant, (view.name for view in domain.VIEWS))
+def _sweep() -> list[tuple[str, int]]:
+    """Find the partitions that a read model stands behind, and remove generations that nobody comes back to."""
+    every = list(heads(adapters.database(), adapters.tables()))
+    retirement = adapters.retirement()
+    retirement.walk(retirement.due({head.tenant for head in every}, [view.name for view in domain.VIEWS]))
+    return adapters.projector().behind(every)
 
 
-def _push(grown: set[tuple[str, int]]) -> None:
+def _push(grown: Sequence[tuple[str, int]]) -> None:
     """Tell those who follow the log that it has grown. Who is not reached asks again within seconds."""
-    for tenant, partition in sorted(grown):
+    for tenant, partition in grown:
         try:
             adapters.tailing().push(tenant, partition)
         except Exception:  # noqa: BLE001 - whatever keeps a message from a listener must not hold up a read model
@@ -125,11 +146,3 @@ def _grown_far(event: Any) -> Iterator[tuple[str, str]]:
             before, after = reference.first_version - 1, reference.first_version + reference.events - 1
             if before // EVENTS_MIN != after // EVENTS_MIN:
                 yield tenant, reference.stream
-
-
-def _all_heads() -> Iterator[Head]:
-    return heads(adapters.database(), adapters.tables())
-
-
-def _place(head: Head) -> tuple[str, int]:
-    return head.tenant, head.partition

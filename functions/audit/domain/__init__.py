@@ -8,6 +8,7 @@ What is true of an audit trail: pure.
     searching  which rows of them a search reads, and where a page ends
     listing    pages of those that are kept by partition
     pace       how fast a rebuild goes
+    intake     what other services tell
 """
 
 from functions.audit.domain.appending import (
@@ -22,6 +23,7 @@ from functions.audit.domain.appending import (
     understand_expected,
     winner_facts,
 )
+from functions.audit.domain.intake import ACTOR, Taken, stream_for, understand_message, understand_taken
 from functions.audit.domain.listing import Bounds, Count, Listed, StreamFacts, days_within, merged, streams_within
 from functions.audit.domain.pace import Pace, pace_of
 from functions.audit.domain.paging import PAGE_BYTES_MAX, Page, page_of, travelling_bytes
@@ -40,6 +42,7 @@ from functions.audit.domain.views import ACTIVITY, EVENTS, STREAMS, VIEWS, Found
 
 __all__ = [
     "ACTIVITY",
+    "ACTOR",
     "APPENDS_MAX",
     "EVENTS",
     "PAGE_BYTES_MAX",
@@ -60,6 +63,7 @@ __all__ = [
     "SearchPage",
     "Span",
     "StreamFacts",
+    "Taken",
     "Writing",
     "check_search",
     "check_span",
@@ -72,11 +76,14 @@ __all__ = [
     "pace_of",
     "page_of",
     "reducers",
+    "stream_for",
     "stream_not_found",
     "streams_within",
     "travelling_bytes",
     "understand_append",
     "understand_commit",
     "understand_expected",
+    "understand_message",
+    "understand_taken",
     "winner_facts",
 ]

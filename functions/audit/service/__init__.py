@@ -5,11 +5,13 @@ What can be asked of the audit trail.
     reading   its read models: searches and lists, and how far they have come
     proving   that one event is in its log
     subjects  data subjects: held, released, erased
+    intake    what other services tell
 """
 
+from functions.audit.service.intake import Intake
 from functions.audit.service.proving import EventProof, Prover
 from functions.audit.service.reading import Asking, ReadModels
 from functions.audit.service.subjects import Subjects
 from functions.audit.service.trail import AuditTrail
 
-__all__ = ["Asking", "AuditTrail", "EventProof", "Prover", "ReadModels", "Subjects"]
+__all__ = ["Asking", "AuditTrail", "EventProof", "Intake", "Prover", "ReadModels", "Subjects"]

@@ -23,6 +23,7 @@ OF_OTHER_CALLERS = {
     "foreign_boundary",  # no route takes a boundary
     "invalid_tenant",  # of a token, which says token_invalid
     "bad_signature",  # of the function that signs
+    "target_unavailable",  # of the function that sends to subscribers
     "too_young",  # of the function that archives
     "ticket_invalid",  # refuses a WebSocket's handshake, with 403
     "invalid_message",  # told over the WebSocket, see "The live tail"

@@ -8,10 +8,12 @@ has an id that is derived from what it tells, never made up: a receiver recognis
     order     which of many messages may go next
     memory    an outbox in this process
     aws       EventBridge, SQS and SNS
+    told      how far numbered things were told of
 """
 
 from holdfast.outbox.aws import AwsOutbox
 from holdfast.outbox.memory import MemoryOutbox
+from holdfast.outbox.told import Told
 from holdfast.outbox.values import Message, Outbox, Refused, Target, announcement, target_of
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Outbox",
     "Refused",
     "Target",
+    "Told",
     "announcement",
     "target_of",
 ]
