@@ -163,19 +163,26 @@ class Picky(PerStream):
         return super().change(key, row, event)
 
 
-def picky(lab: LogLab, refused: set[tuple[str, int]], transport: Any = None) -> tuple[Projector, Picky]:
+def picky(
+    lab: LogLab, refused: set[tuple[str, int]], transport: Any = None, told: list[Any] | None = None
+) -> tuple[Projector, Picky]:
     view = Picky(refused)
     plain = lab.projector(transport)
-    return Projector(plain.database, plain.tables, plain.bodies, [plain.views[0], view], {}), view
+    heard: list[Any] = [] if told is None else told
+    views = [plain.views[0], view]
+    return Projector(plain.database, plain.tables, plain.bodies, views, {}, lambda *parked: heard.append(parked)), view
 
 
 def test_an_event_that_cannot_be_taken_stops_its_stream_and_no_other(lab):
     for _ in range(4):
         lab.indexer().index([lab.append("s/1", 2), lab.append("s/2", 2)])
-    projector, _ = picky(lab, {("s/1", 3)})
-    for partition in range(PARTITIONS):
-        projector.project(lab.tenant, partition)
+    told: list[Any] = []
+    projector, _ = picky(lab, {("s/1", 3)}, told=told)
+    for _ in range(2):
+        for partition in range(PARTITIONS):
+            projector.project(lab.tenant, partition)
 
+    assert [(generation.view, parked.stream) for generation, parked in told] == [("per-stream", "s/1")]
     generation = Generation("per-stream", 1, lab.tenant)
     rows = {stream: dict(lab.views().rows(generation, str(partition_of(stream))))[stream] for stream in lab.written}
     assert rows["s/1"] == {"events": 2, "sum": 3}

@@ -7,7 +7,7 @@ reached. An event that a view cannot take is parked: its stream stands still in 
 it takes, while all other streams go on.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -24,7 +24,7 @@ from holdfast.log.bodies import Bodies
 from holdfast.log.reader import LogReader
 from holdfast.log.values import Entry, Head
 from holdfast.projections import batches
-from holdfast.projections.batches import Batch, Selection
+from holdfast.projections.batches import Batch, Parked, Selection
 from holdfast.projections.rows import (
     Generation,
     attributes_of,
@@ -66,6 +66,8 @@ class Projector:
     views: Sequence[View]
     effects: Mapping[str, Effect]
     """By view."""
+    on_parked: Callable[[Generation, Parked], None] = lambda _generation, _parked: None
+    """Told of a stream that stands still from now on; somebody has to look."""
 
     def project(self, tenant: str, partition: int) -> None:
         """
@@ -196,7 +198,9 @@ class Projector:
             {"Put": put_action(self.tables.views, to_item(parked_row(step.generation, parked)))}
             for parked in batch.parked
         ]
-        carry_out(self.database, actions)
+        if carry_out(self.database, actions):
+            for parked in batch.parked:
+                self.on_parked(step.generation, parked)
 
     def moved(self, step: Step, after: Checkpoint) -> Mapping[str, Any]:
         """Write the checkpoint, if it stands where the step began."""
