@@ -1,6 +1,15 @@
-"""Run one bench and print its numbers as JSON, with what they were measured on."""
+"""
+Run one bench and print its numbers as JSON, with what they were measured on.
 
+    python -m tests.bench NAME [--small] [--out FOLDER]
+
+They are kept beside this file, or in FOLDER. With --small a bench that knows it only shows that it works; then nothing
+is kept unless a folder is named.
+"""
+
+import argparse
 import importlib
+import inspect
 import json
 import os
 import platform
@@ -9,7 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-BENCHES = ("cold_start", "audit_thin_path")
+BENCHES = ("cold_start", "audit_thin_path", "audit_verify", "audit")
+RESULTS = Path(__file__).parent / "results"
 
 
 def measured_on() -> dict[str, Any]:
@@ -24,16 +34,24 @@ def measured_on() -> dict[str, Any]:
 
 
 def main() -> int:
-    if len(sys.argv) != 2 or sys.argv[1] not in BENCHES:
-        sys.stderr.write(f"usage: python -m tests.bench {{{','.join(BENCHES)}}}\n")
-        return 2
-    bench = importlib.import_module(f"tests.bench.{sys.argv[1]}")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Numbers with their method.")
+    parser.add_argument("name", choices=BENCHES)
+    parser.add_argument("--small", action="store_true", help="only see that the bench works")
+    parser.add_argument("--out", type=Path, help="where the numbers are kept")
+    asked = parser.parse_args()
+    bench = importlib.import_module(f"tests.bench.{asked.name}")
+    if asked.small and "small" not in inspect.signature(bench.run).parameters:
+        parser.error(f"{asked.name} knows no --small")
+    results = bench.run(small=True) if asked.small else bench.run()
     method = (bench.__doc__ or "").strip()
-    result = {"bench": sys.argv[1], "method": method, "measured_on": measured_on(), "results": bench.run()}
+    result = {"bench": asked.name, "method": method, "measured_on": measured_on(), "results": results}
     text = json.dumps(result, indent=2)
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / f"{sys.argv[1]}.json").write_text(text + "\n")
+    folder = asked.out or (None if asked.small else RESULTS)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{asked.name}.json").write_text(text + "\n")
+        if hasattr(bench, "picture"):
+            (folder / f"{asked.name}.svg").write_text(bench.picture(result))
     sys.stdout.write(text + "\n")
     return 0
 

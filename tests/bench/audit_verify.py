@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from tests.exported_log import ExportedLog, pem
 
 REPEATS = 5
 STREAMS = 1_000
-SHAPES = {"in commits of 250": (4_000, 250), "in commits of 1": (100_000, 1)}
+SHAPES: Mapping[str, tuple[int, int]] = {"in commits of 250": (4_000, 250), "in commits of 1": (100_000, 1)}
+"""By name: commits, and events of each."""
 SEED = 3
 
 
@@ -74,17 +75,17 @@ def altered(path: Path, noise: random.Random) -> Iterator[bytes]:
     return closed(line.removesuffix(b"\n") for line in lines)
 
 
-def run() -> dict[str, Any]:
+def run(shapes: Mapping[str, tuple[int, int]] = SHAPES, repeats: int = REPEATS) -> dict[str, Any]:
     results: dict[str, Any] = {}
     noise = random.Random(SEED)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.jsonl.gz"
-        for shape, (commits, events) in SHAPES.items():
+        for shape, (commits, events) in shapes.items():
             log = made(commits, events)
             key = pem(log.signer)
             write_lines(path, log.lines())
             del log
-            seconds = statistics.median(cpu_seconds(path, key) for _ in range(REPEATS))
+            seconds = statistics.median(cpu_seconds(path, key) for _ in range(repeats))
             results[f"events_per_second_{shape.replace(' ', '_')}"] = round(commits * events / seconds)
             results[f"file_megabytes_{shape.replace(' ', '_')}"] = round(path.stat().st_size / 1e6, 1)
             if events > 1:

@@ -6,3 +6,7 @@ clock that is moved by hand. Figures over HTTP are of the deployed service. Ever
 its history, and every page of a search with a scan: a wrong answer ends the bench. Peers append through their
 recorders, which take bytes as our stores do, and replay with `repository.get`.
 """
+
+from tests.bench.audit.running import picture, run
+
+__all__ = ["picture", "run"]

@@ -115,7 +115,7 @@ def against(peer: str, ours: float, theirs: float, *, more_is_better: bool = Tru
 
 def as_json(figure: Figure) -> dict[str, Any]:
     told: dict[str, Any] = msgspec.to_builtins(figure)
-    return {name: value for name, value in told.items() if value not in (None, {})} | (
+    return {name: value for name, value in told.items() if value not in (None, {}, False)} | (
         {} if figure.is_met is None else {"is_met": figure.is_met}
     )
 
