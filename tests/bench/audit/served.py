@@ -85,8 +85,6 @@ class Lags:
     def __init__(self, place: Place) -> None:
         names = {role: f"holdfast-audit-{role}" for role in ("commits", "operations", "log", "views")}
         tables = Tables(names["commits"], names["operations"], names["log"], names["views"])
-            commits=_table("commits"), operations=_table("operations"), log=_table("log"), views=_table("views")
-        )
         trail = Trail(Place(place.endpoint_url, place.dynamodb_url, tables, ""), TENANT, SystemClock())
         self._log = LogReader(trail.database, tables, TENANT)
         self._views = ViewReader(trail.database, tables, TENANT)
