@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
 
@@ -25,12 +25,13 @@ from holdfast.errors import Unavailable
 from holdfast.exporting import Exporter
 from holdfast.log import Entry, Indexer, LogReader, Reference
 from holdfast.log.bodies import Bodies, Stored
-from holdfast.log.indexer import OnBroken
+from holdfast.log.indexer import OnBroken, OnGrowth
 from holdfast.log.repair import Repair
 from holdfast.log.values import SOLE
 from holdfast.objects import Objects, S3Objects
 from holdfast.outbox import AwsOutbox, Outbox, Told
 from holdfast.projections import Projector
+from holdfast.projections.projector import OnViewParked
 from holdfast.projections.reader import ViewReader
 from holdfast.projections.rebuilds import Rebuilds
 from holdfast.projections.retirement import Retirement
@@ -42,6 +43,7 @@ from holdfast.streams.packing import unpack
 from holdfast.subjects import KeyCache, SubjectKeys
 from holdfast.subscriptions import AllowList, Deliverer, Follower, Subscriptions
 from holdfast.subscriptions.delivering import OnParked
+from holdfast.switches import ROLE, Switches
 from holdfast.tailing import Tailing
 from holdfast.tailing_log import IndexedLog
 
@@ -86,13 +88,13 @@ def views_of(tenant: str) -> ViewReader:
     return ViewReader(database(), tables(), tenant)
 
 
-def projector() -> Projector:
-    """Move the read models; effects are those of the function that follows the log, and of no other."""
-    return Projector(database(), tables(), bodies(), domain.VIEWS, effects={})
+def projector(on_parked: OnViewParked = lambda _generation, _parked: None) -> Projector:
+    """Move the read models; none of them has effects, which are the subscribers' business."""
+    return Projector(database(), tables(), bodies(), domain.VIEWS, effects={}, on_parked=on_parked)
 
 
-def indexer(on_broken: OnBroken) -> Indexer:
-    return Indexer(database(), tables(), on_broken)
+def indexer(on_broken: OnBroken, on_growth: OnGrowth = lambda _head: None) -> Indexer:
+    return Indexer(database(), tables(), on_broken, on_growth)
 
 
 def repair(on_broken: OnBroken) -> Repair:
@@ -185,6 +187,17 @@ def rebuilds() -> Rebuilds:
 
 def retirement() -> Retirement:
     return Retirement(database(), tables())
+
+
+@cache
+def switches() -> Switches:
+    return Switches(database(), tables())
+
+
+def stores_with_switches() -> EventStores[bytes]:
+    """Reach the streams, and a tenant's switches beside them."""
+    beside = replace(tables(), companions={ROLE: tables().operations})
+    return DynamoEventStores(database(), RawCodec(), beside, archive())
 
 
 def intake() -> Intake:

@@ -10,13 +10,14 @@ How the audit trail is reached: its routes, and the wiring behind them.
     subjects       legal holds and erasure
     tail           the log as it grows, over WebSockets
     subscriptions  its events, sent on to queues and topics
+    recording      reads that are recorded
     workers        what runs without being asked
     announcing     what other services are told
 
 What AWS calls by name stands in this module; the others declare routes.
 """
 
-from functions.audit.app import log, proofs, reading, rebuilds, streams, subjects, subscriptions
+from functions.audit.app import log, proofs, reading, rebuilds, recording, streams, subjects, subscriptions
 from functions.audit.app.door import app
 from functions.audit.app.tail import tail
 from functions.audit.app.workers import anchor, archiver, indexer, intake, projector, rebuilder, repair, subscriber
@@ -33,6 +34,7 @@ __all__ = [
     "reading",
     "rebuilder",
     "rebuilds",
+    "recording",
     "repair",
     "streams",
     "subjects",

@@ -23,8 +23,8 @@ Version = Annotated[int, msgspec.Meta(ge=0, le=domain.VERSION_MAX)]
 Generation = Annotated[int, msgspec.Meta(ge=1, le=domain.VERSION_MAX)]
 
 STORE_ERRORS = {429: ["store_throttled"], 503: ["store_unavailable"]}
-OPENING_ERRORS = {429: ["store_throttled"], 503: ["store_unavailable", "keys_unavailable"]}
-"""Of reads that open what is sealed."""
+OPENING_ERRORS = {429: ["store_throttled"], 503: ["store_unavailable", "keys_unavailable", "not_recorded"]}
+"""Of reads that open what is sealed, and may be recorded."""
 
 _WAIT_FOR = re.compile(r"(?P<stream>.+)@(?P<version>[0-9]{1,16})")
 

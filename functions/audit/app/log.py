@@ -7,6 +7,7 @@ import msgspec
 
 from functions.audit import adapters, domain
 from functions.audit.app.door import STORE_ERRORS, Limit, Version, app, prover, stream_named
+from functions.audit.app.recording import recorded
 from functions.audit.service import EventProof
 from holdfast.clock import from_micros, to_text
 from holdfast.http import Caller
@@ -104,7 +105,7 @@ INCLUSION_ERRORS = {
     **STORE_ERRORS,
     400: ["invalid_stream", "invalid_range"],
     404: ["partition_not_found", "stream_not_found", "version_not_found"],
-    503: ["store_unavailable", "not_in_log_yet"],
+    503: ["store_unavailable", "not_in_log_yet", "not_recorded"],
 }
 
 
@@ -136,6 +137,7 @@ def get_head(caller: Caller, partition: str) -> HeadAnswer:
 
 
 @app.get("/v1/log/{partition}/inclusion", scope="audit:verify", raises=INCLUSION_ERRORS)
+@recorded("inclusion")
 def get_inclusion(caller: Caller, partition: str, query: InclusionQuery) -> EventProof:
     """Prove that an event is in a partition (RFC 9162, section 2.1.3), without showing its neighbours."""
     number = partition_named(partition)

@@ -6,6 +6,7 @@ import msgspec
 
 from functions.audit import adapters
 from functions.audit.app.door import STORE_ERRORS, app
+from functions.audit.app.recording import recorded
 from holdfast.anchors import TenantAnchor, public_keys
 from holdfast.errors import NotFound
 from holdfast.exporting import Place
@@ -19,6 +20,7 @@ EXPORT_ERRORS = {
     **STORE_ERRORS,
     400: ["invalid_cursor", "invalid_range"],
     404: ["partition_not_found"],
+    503: ["store_unavailable", "not_recorded"],
 }
 
 
@@ -65,6 +67,7 @@ def get_keys(caller: Caller) -> KeysAnswer:  # noqa: ARG001 - the same for every
 
 
 @app.get("/v1/export", scope="audit:verify", raises=EXPORT_ERRORS)
+@recorded("export")
 def get_export(caller: Caller, query: ExportQuery) -> ExportAnswer:
     """Export a partition of the log with all its events, a page at a time."""
     check_partition(query.partition)

@@ -6,6 +6,7 @@ import msgspec
 
 from functions.audit import domain
 from functions.audit.app.door import STORE_ERRORS, Generation, Limit, app, asking, moment, read_models, stream_named
+from functions.audit.app.recording import recorded
 from functions.audit.service.reading import Answered, FoundEvent
 from holdfast.clock import to_text
 from holdfast.http import Answer, Caller, Headers
@@ -126,6 +127,7 @@ ACTIVITY_ERRORS = {**VIEW_ERRORS, 400: [*VIEW_ERRORS[400], "invalid_range", "inv
 
 
 @app.get("/v1/events", scope="audit:search", raises=SEARCH_ERRORS)
+@recorded("search")
 def get_found_events(caller: Caller, query: SearchQuery, headers: Headers) -> Answer[SearchAnswer]:
     """Find events by who did what to whom and when; all that is given must hold, bounds included."""
     search = domain.Search(

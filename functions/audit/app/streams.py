@@ -6,6 +6,7 @@ import msgspec
 
 from functions.audit import adapters, domain
 from functions.audit.app.door import OPENING_ERRORS, Limit, Version, app, moment, stream_named, trail
+from functions.audit.app.recording import recorded
 from holdfast.clock import to_text
 from holdfast.cloudevents import BATCH_TYPE
 from holdfast.folds import encode_state
@@ -177,6 +178,7 @@ def post_commits(caller: Caller, body: RawBody, key: IdempotencyKey | None) -> A
     scope="audit:read",
     raises=READ_ERRORS,
 )
+@recorded("events")
 def get_events(caller: Caller, stream: str, query: EventsQuery) -> EventsAnswer:
     """Read a stream's events, a page at a time, oldest or newest first."""
     name = stream_named(stream)
@@ -194,6 +196,7 @@ def get_events(caller: Caller, stream: str, query: EventsQuery) -> EventsAnswer:
     scope="audit:read",
     raises=STATE_ERRORS,
 )
+@recorded("state")
 def get_state(caller: Caller, stream: str, query: StateQuery) -> StateAnswer:
     """Answer a stream's state at a version, at a time, or as it was known at a time."""
     name = stream_named(stream)
@@ -216,6 +219,7 @@ def get_state(caller: Caller, stream: str, query: StateQuery) -> StateAnswer:
 
 
 @app.get("/v1/streams/{stream}/diff", scope="audit:read", raises=DIFF_ERRORS)
+@recorded("diff")
 def get_diff(caller: Caller, stream: str, query: DiffQuery) -> DiffAnswer:
     """Say what changed in a stream's state from one version to another."""
     changes = trail(caller).changes(stream_named(stream), query.from_version, query.to_version)

@@ -6,6 +6,7 @@ import msgspec
 
 from functions.audit import adapters
 from functions.audit.app.door import STORE_ERRORS, app
+from functions.audit.app.recording import recorded
 from holdfast.auth import Principal
 from holdfast.broadcast import TICKET_SECONDS
 from holdfast.http import Caller, IdempotencyKey
@@ -19,10 +20,11 @@ class TicketAnswer(msgspec.Struct, frozen=True):
     """Seconds. It opens one connection."""
 
 
-TICKET_ERRORS = {**STORE_ERRORS, 503: ["store_unavailable", "outcome_unknown"]}
+TICKET_ERRORS = {**STORE_ERRORS, 503: ["store_unavailable", "outcome_unknown", "not_recorded"]}
 
 
 @app.post("/v1/tickets", scope="audit:read", status=201, raises=TICKET_ERRORS)
+@recorded("tail")
 def post_ticket(caller: Caller, key: IdempotencyKey | None) -> TicketAnswer:  # noqa: ARG001 - each call makes one
     """Make a ticket that opens one WebSocket with this caller's rights, to follow the log as it grows."""
     principal = Principal(caller.tenant, caller.subject, caller.scopes, caller.jti)

@@ -22,7 +22,9 @@ from functions.audit.app.announcing import (
 )
 from functions.audit.app.door import app
 from holdfast import telemetry, triggers
-from holdfast.log import heads
+from holdfast.log import Head, heads
+from holdfast.projections import Generation
+from holdfast.projections.batches import Parked
 from holdfast.queues import each_message
 from holdfast.retry import deadline
 from holdfast.snapshots import EVENTS_MIN
@@ -40,7 +42,7 @@ class RebuildStep(msgspec.Struct, frozen=True):
 def indexer(event: Any, context: Any) -> None:
     """Move the commits that were announced into the log."""
     with deadline(triggers.seconds_for(context), adapters.database().clock):
-        commits = adapters.indexer(on_broken).index(triggers.commit_hints(event))
+        commits = adapters.indexer(on_broken, on_growth).index(triggers.commit_hints(event))
     telemetry.logger().info("indexed", commits=commits)
 
 
@@ -59,7 +61,7 @@ def projector(event: Any, context: Any) -> None:
         grown = sorted(triggers.grown_partitions(event)) if "Records" in event else _sweep()
         with telling_of_damage("views"):
             for tenant, partition in grown:
-                adapters.projector().project(tenant, partition)
+                adapters.projector(on_parked_view).project(tenant, partition)
         _push(grown)
         for tenant, stream in sorted(set(_grown_far(event))):
             adapters.snapshots_of(tenant).keep(stream, domain.reducers.of(stream))
@@ -119,6 +121,21 @@ def intake(event: Any, context: Any) -> dict[str, Any]:
         telemetry.logger().info("taken in", stream=taken.stream, version=taken.version, is_replay=taken.is_replay)
 
     return each_message(event, take)
+
+
+def on_growth(head: Head) -> None:
+    """Measure how long the newest commit waited for its place in the log."""
+    if head.recorded_at:
+        waited = adapters.database().clock.now() - head.recorded_at
+        telemetry.metrics().add_metric("LogLagSeconds", "Seconds", max(0.0, waited.total_seconds()))
+        telemetry.flush_metrics()
+
+
+def on_parked_view(generation: Generation, parked: Parked) -> None:
+    """Tell of a stream that stands still in a read model; once that is mended, a rebuild takes it along."""
+    telemetry.logger().error("A view cannot take an event.", view=generation.view, tenant=generation.tenant,
+                             stream=parked.stream, version=parked.version, reason=parked.reason)  # fmt: skip
+    count("ParkedStreams")
 
 
 def _sweep() -> list[tuple[str, int]]:

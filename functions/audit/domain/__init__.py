@@ -9,8 +9,17 @@ What is true of an audit trail: pure.
     listing    pages of those that are kept by partition
     pace       how fast a rebuild goes
     intake     what other services tell
+    access     that somebody read something
 """
 
+from functions.audit.domain.access import (
+    RECORD_READS,
+    SETTINGS_STREAM,
+    Read,
+    event_of,
+    stream_of,
+    switched_event,
+)
 from functions.audit.domain.appending import (
     APPENDS_MAX,
     VERSION_MAX,
@@ -46,6 +55,8 @@ __all__ = [
     "APPENDS_MAX",
     "EVENTS",
     "PAGE_BYTES_MAX",
+    "RECORD_READS",
+    "SETTINGS_STREAM",
     "STREAMS",
     "VERSION_MAX",
     "VIEWS",
@@ -58,6 +69,7 @@ __all__ = [
     "Pace",
     "Page",
     "Place",
+    "Read",
     "Rows",
     "Search",
     "SearchPage",
@@ -69,6 +81,7 @@ __all__ = [
     "check_span",
     "check_version",
     "days_within",
+    "event_of",
     "expected_in",
     "find",
     "merge_patch",
@@ -78,7 +91,9 @@ __all__ = [
     "reducers",
     "stream_for",
     "stream_not_found",
+    "stream_of",
     "streams_within",
+    "switched_event",
     "travelling_bytes",
     "understand_append",
     "understand_commit",

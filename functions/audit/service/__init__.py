@@ -6,12 +6,14 @@ What can be asked of the audit trail.
     proving   that one event is in its log
     subjects  data subjects: held, released, erased
     intake    what other services tell
+    access    that somebody read something
 """
 
+from functions.audit.service.access import Access
 from functions.audit.service.intake import Intake
 from functions.audit.service.proving import EventProof, Prover
 from functions.audit.service.reading import Asking, ReadModels
 from functions.audit.service.subjects import Subjects
 from functions.audit.service.trail import AuditTrail
 
-__all__ = ["Asking", "AuditTrail", "EventProof", "Intake", "Prover", "ReadModels", "Subjects"]
+__all__ = ["Access", "Asking", "AuditTrail", "EventProof", "Intake", "Prover", "ReadModels", "Subjects"]

@@ -74,6 +74,10 @@ OnBroken = Callable[[Broken], None]
 """Told of a broken stream. Its further commits stay out of the log until somebody has looked; all others go on."""
 
 
+OnGrowth = Callable[[Head], None]
+"""Told of a head after it has moved."""
+
+
 @dataclass
 class _Growth:
     """What one stream will add to a segment."""
@@ -94,8 +98,7 @@ class Indexer:
     database: Database
     tables: Tables
     on_broken: OnBroken
-    on_growth: Callable[[Head], None] = lambda _head: None
-    """Told of a head after it has moved."""
+    on_growth: OnGrowth = lambda _head: None
 
     def index(self, hints: Iterable[Hint]) -> int:
         """

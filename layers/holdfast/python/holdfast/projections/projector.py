@@ -25,6 +25,7 @@ from holdfast.log.reader import LogReader
 from holdfast.log.values import Entry, Head
 from holdfast.projections import batches
 from holdfast.projections.batches import Batch, Parked, Selection
+from holdfast.projections.pointers import read_pointers
 from holdfast.projections.rows import (
     Generation,
     attributes_of,
@@ -35,7 +36,6 @@ from holdfast.projections.rows import (
     parked_row,
     pointer_key,
     pointer_of,
-    read_pointers,
     row_key,
 )
 from holdfast.projections.views import Attributes, Checkpoint, Counting, Effect, Key, Listing, Recorded, View
@@ -45,6 +45,10 @@ from holdfast.streams.packing import unpack
 
 ROUNDS_MAX: Final = 10_000
 """Batches in one call."""
+
+
+OnViewParked = Callable[[Generation, Parked], None]
+"""Told of a stream that stands still in a view from now on; somebody has to look."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,7 @@ class Projector:
     views: Sequence[View]
     effects: Mapping[str, Effect]
     """By view."""
-    on_parked: Callable[[Generation, Parked], None] = lambda _generation, _parked: None
-    """Told of a stream that stands still from now on; somebody has to look."""
+    on_parked: OnViewParked = lambda _generation, _parked: None
 
     def project(self, tenant: str, partition: int) -> None:
         """

@@ -19,7 +19,8 @@ from holdfast.dynamodb.reads import Row, get
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database, update_guarded
 from holdfast.log.values import SOLE
-from holdfast.projections.rows import Generation, Pointer, pointer_key, pointer_of, pointer_row, read_pointers
+from holdfast.projections.pointers import read_pointers
+from holdfast.projections.rows import Generation, Pointer, pointer_key, pointer_of, pointer_row
 from holdfast.streams.companions import Is, Update
 
 CURSOR_KEY: Final = "GC#cursor"

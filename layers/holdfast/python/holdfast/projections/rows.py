@@ -1,15 +1,11 @@
 """Where views, their generations and their checkpoints lie in the table `views`."""
 
-from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from holdfast.clock import from_micros, to_micros
-from holdfast.dynamodb.reads import Place, get_many
-from holdfast.dynamodb.tables import Tables
-from holdfast.dynamodb.writes import Database
 from holdfast.log.values import SOLE
 from holdfast.projections.batches import Parked
 from holdfast.projections.views import Attributes, Checkpoint, Key, Tally
@@ -42,17 +38,6 @@ class Pointer(msgspec.Struct, frozen=True):
     """Generations that are not live, each with the time (in microseconds) until which it is kept."""
     turns: int = 0
     """How often it was changed: what every change is guarded by."""
-
-
-def read_pointers(
-    database: Database, tables: Tables, tenants: Iterable[str], views: Sequence[str]
-) -> dict[tuple[str, str], Pointer]:
-    """Read which generation of each view is live for each tenant, a hundred at a time."""
-    places: dict[Place, tuple[str, str]] = {
-        (tables.views, *pointer_key(view, tenant)): (tenant, view) for tenant in tenants for view in views
-    }
-    rows = get_many(database, list(places))
-    return {whose: pointer_of(rows.get(place)) for place, whose in places.items()}
 
 
 def row_key(generation: Generation, key: Key) -> tuple[str, str]:
