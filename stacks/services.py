@@ -30,6 +30,7 @@ SERVICES: dict[str, Service] = {
                 "audit:rebuild",
                 "audit:erase",
                 "audit:subscribe",
+                "audit:admin",
             ),
         ),
     )

@@ -47,7 +47,12 @@ class Door:
         event = {
             **SAMPLE,
             "httpMethod": method,
-            "requestContext": {**SAMPLE["requestContext"], "resourcePath": template, "httpMethod": method},
+            "requestContext": {
+                **SAMPLE["requestContext"],
+                "resourcePath": template,
+                "httpMethod": method,
+                "requestId": more.get("request_id", SAMPLE["requestContext"]["requestId"]),
+            },
             "pathParameters": {"stream": more.get("stream"), **more.get("parameters", {})},
             "multiValueQueryStringParameters": {name: [unquote(v) for n, v in pairs if n == name] for name, _ in pairs}
             or None,

@@ -19,6 +19,7 @@ from holdfast.objects import MemoryObjects
 from holdfast.outbox import MemoryOutbox
 from holdfast.streams import RawCodec
 from holdfast.subjects import KeyCache, SubjectKeys
+from holdfast.switches import Switches
 from tests.audit_door import Door
 from tests.log_lab import LogLab
 
@@ -45,6 +46,8 @@ class AuditLab:
         patch.setattr(adapters, "anchor_objects", lambda: self.anchored)
         self.outbox = MemoryOutbox()
         patch.setattr(adapters, "outbox", lambda: self.outbox)
+        self.switches = Switches(lab.database(), lab.tables)
+        patch.setattr(adapters, "switches", lambda: self.switches)
 
     def _database(self) -> Database:
         return self.lab.database()

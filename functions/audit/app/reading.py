@@ -122,7 +122,11 @@ VIEW_ERRORS = {
     404: ["generation_not_found"],
     503: ["store_unavailable", "view_behind", "cursor_key_unknown"],
 }
-SEARCH_ERRORS = {**VIEW_ERRORS, 400: [*VIEW_ERRORS[400], "unbounded_search", "invalid_range", "invalid_time"]}
+SEARCH_ERRORS = {
+    **VIEW_ERRORS,
+    400: [*VIEW_ERRORS[400], "unbounded_search", "invalid_range", "invalid_time"],
+    503: [*VIEW_ERRORS[503], "not_recorded"],
+}
 ACTIVITY_ERRORS = {**VIEW_ERRORS, 400: [*VIEW_ERRORS[400], "invalid_range", "invalid_time"]}
 
 

@@ -1,0 +1,90 @@
+"""Reads that are recorded before they are answered, where a tenant wants that; and the routes that turn that on."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from functions.audit import adapters, domain
+from functions.audit.app.door import STORE_ERRORS, app
+from functions.audit.service import Access
+from holdfast.clock import to_text
+from holdfast.http import Caller
+from holdfast.switches import Switched
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+NAMES_OF_STREAMS = ("stream",)
+"""Parameters that name a stream, in which a path writes `~` for `/`."""
+
+
+class SettingsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    record_reads: bool
+    """Whether every read of history is itself an event, in a stream `access/<day>/<request id>`."""
+
+
+class SettingsAnswer(msgspec.Struct, frozen=True):
+    record_reads: bool
+    changed_at: str | None
+    changed_by: str | None
+
+    @classmethod
+    def of(cls, switched: Switched) -> "SettingsAnswer":
+        changed_at = to_text(switched.changed_at) if switched.changed_at else None
+        return cls(domain.RECORD_READS in switched.on, changed_at, switched.changed_by)
+
+
+CHANGE_ERRORS = {**STORE_ERRORS, 503: ["store_unavailable", "contended", "outcome_unknown", "clock_skew"]}
+
+
+@app.get("/v1/settings", scope="audit:admin", raises=STORE_ERRORS)
+def get_settings(caller: Caller) -> SettingsAnswer:
+    """Say what is turned on for this tenant."""
+    return SettingsAnswer.of(access(caller).settings())
+
+
+@app.put("/v1/settings", scope="audit:admin", raises=CHANGE_ERRORS)
+def put_settings(caller: Caller, body: SettingsBody) -> SettingsAnswer:
+    """Turn the recording of reads on or off; it holds everywhere within 30 s, and is itself told as an event."""
+    return SettingsAnswer.of(access(caller).turn(is_on=body.record_reads, by=caller.subject))
+
+
+def recorded(what: str) -> Callable[[H], H]:
+    """Have a handler's requests recorded before it is called; one that cannot be recorded is refused."""
+
+    def wrap(handler: H) -> H:
+        @functools.wraps(handler)
+        def call(**arguments: Any) -> Any:
+            caller: Caller = arguments["caller"]
+            access(caller).record(
+                domain.Read(
+                    tenant=caller.tenant,
+                    reader=caller.subject,
+                    token_id=caller.jti,
+                    request_id=caller.request_id,
+                    what=what,
+                    query=_query(arguments),
+                )
+            )
+            return handler(**arguments)
+
+        return call  # type: ignore[return-value]  # it takes what the handler takes
+
+    return wrap
+
+
+def access(caller: Caller) -> Access:
+    store = adapters.stores_with_switches().of(caller.tenant, caller.subject)
+    return Access(store, adapters.switches(), caller.tenant, adapters.database().clock)
+
+
+def _query(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Write down what was asked: path and query parameters together."""
+    asked: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if isinstance(value, str) and name != "key":
+            asked[name] = value.replace("~", "/") if name in NAMES_OF_STREAMS else value
+        elif name == "query":
+            asked |= {member: each for member, each in msgspec.to_builtins(value).items() if each is not None}
+    return asked
