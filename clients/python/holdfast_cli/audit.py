@@ -3,6 +3,7 @@
 import typer
 
 from holdfast_cli import (
+    audit_bench,
     audit_import,
     audit_prove,
     audit_rebuilds,
@@ -28,3 +29,4 @@ app.command()(audit_rebuilds.rebuild_change)
 app.command()(audit_subjects.hold)
 app.command()(audit_subjects.release)
 app.command()(audit_subjects.erase)
+app.command()(audit_bench.bench)
