@@ -9,6 +9,7 @@ Holdfast on a laptop: an embedded AWS, and beside it the little that the embedde
     patterns      which stream records a function wants (pure)
     ticker        functions that are invoked at a rate
     sweeper       rows past their time-to-live
+    forgetter     logs that are old
     settings      settings of tables and buckets that the engine's CloudFormation forgets
     gateway       one stable loopback address per service
     deployment    what is deployed

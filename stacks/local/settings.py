@@ -2,7 +2,8 @@
 Settings of tables and buckets that the engine's CloudFormation forgets, set through the API after a deployment.
 
 Safe to repeat: a setting that stands is not set again. Time-to-live is not among them on purpose: the engine
-would then delete rows without a stream record, which `sweeper` does with one.
+would then delete rows without a stream record, which `sweeper` does with one. A bucket's lock holds for objects that
+come later; the locks of those that are there the engine forgets when it stops.
 """
 
 from collections.abc import Callable

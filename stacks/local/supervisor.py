@@ -32,6 +32,7 @@ from stacks.local.dispatcher import Dispatcher
 from stacks.local.engine import Engine
 from stacks.local.environment import ensure_engine
 from stacks.local.errors import CannotStart, Report
+from stacks.local.forgetter import Forgetter
 from stacks.local.gateway import Control, Gateway, route
 from stacks.local.running import TENANT, EngineAddress, Home, Running, ServiceAddress, load
 from stacks.local.sweeper import Sweeper
@@ -273,6 +274,7 @@ class _Parts:
     dispatcher: Dispatcher
     ticker: Ticker
     sweeper: Sweeper
+    forgetter: Forgetter
 
     @classmethod
     def started(cls, home: Home, port: int, endpoint_url: str, take_order: Control) -> "_Parts":
@@ -281,7 +283,9 @@ class _Parts:
         gateway.start()
         sweeper = Sweeper(client("dynamodb"))
         sweeper.start()
-        return cls(endpoint_url, gateway, Dispatcher(client, home.checkpoints), Ticker(client), sweeper)
+        forgetter = Forgetter(client("logs"))
+        forgetter.start()
+        return cls(endpoint_url, gateway, Dispatcher(client, home.checkpoints), Ticker(client), sweeper, forgetter)
 
     def serve(self, deployed: Deployed) -> None:
         """Turn to what stands after a deployment."""
@@ -297,6 +301,7 @@ class _Parts:
         self.gateway.stop()
         self.ticker.stop()
         self.sweeper.stop()
+        self.forgetter.stop()
         if can_drain:
             self.dispatcher.drain(DRAIN_SECONDS_MAX)
         self.dispatcher.stop()

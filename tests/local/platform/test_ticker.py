@@ -29,12 +29,15 @@ def events(platform: Platform) -> list[dict[str, Any]]:
 def test_a_function_is_woken_with_what_a_rule_hands_over(platform: Platform, ticker: Ticker):
     ticker.tick([Schedule(rule="EveryMinute", function_name=platform.names["Tick"], every_seconds=60)])
 
-    wait_until(lambda: len(events(platform)) >= 3, "three ticks")
+    def ticks() -> list[dict[str, Any]]:
+        # A supervisor that another test runs on this engine ticks by a rule of another name.
+        ours = "arn:aws:events:us-east-1:000000000000:rule/EveryMinute"
+        return [event for event in events(platform) if event.get("resources") == [ours]]
+
+    wait_until(lambda: len(ticks()) >= 3, "three ticks")
 
     assert ticker.is_alive()
-    told = events(platform)[-1]
-    assert (told["source"], told["detail-type"]) == ("aws.events", "Scheduled Event")
-    assert told["resources"] == ["arn:aws:events:us-east-1:000000000000:rule/EveryMinute"]
+    assert {(event["source"], event["detail-type"]) for event in ticks()} == {("aws.events", "Scheduled Event")}
 
 
 def test_a_function_that_fails_is_heard_and_woken_again(
