@@ -1,96 +1,95 @@
 """Appending, one by one and many at once: in memory beside POPO, on the local engine beside a SQLite file."""
 
-from collections.abc import Callable
 from functools import partial
-from itertools import count
+from itertools import count as counted
+from itertools import cycle, islice
 from typing import Final
 
 from holdfast.clock import SystemClock
 from holdfast.streams import Boundary, EventStore, MemoryEventStores, RawCodec
 from tests.bench.audit import peers
 from tests.bench.audit.engine import Place, Trail
-from tests.bench.audit.figures import Figure, Sizes, against, median_of, timed
-from tests.generated_history import changes
+from tests.bench.audit.figures import Figure, Sizes, against, median_of, rounded, timed
+from tests.generated_history import Change, changes
 
 PEER_BATCH: Final = 100
 BATCH: Final = 250
-_NUMBERS = count()
+_NUMBERS = counted()
 
 
 def measure(place: Place, sizes: Sizes) -> list[Figure]:
-    stored = [change.stored() for change in changes(sizes.memory_appends)]
-    return [*in_memory(stored, sizes), *on_the_engine(place, stored, sizes)]
+    history = list(changes(sizes.memory_appends))
+    return [*in_memory(history, sizes), *on_the_engine(place, history, sizes)]
 
 
-def in_memory(stored: list[bytes], sizes: Sizes) -> list[Figure]:
+def in_memory(history: list[Change], sizes: Sizes) -> list[Figure]:
+    stored = [change.stored() for change in history]
+
+    def ours(batch: int) -> float:
+        return timed(partial(append, MemoryEventStores(RawCodec()).of("bench", "bench"), stored, batch))
+
+    def theirs(batch: int) -> float:
+        return timed(partial(peers.append, peers.popo(), peers.batches(stored, batch)))
+
+    return [
+        Figure(
+            name=f"append in memory, {name}",
+            **against(
+                f"{peers.NAME} POPO",
+                len(stored) / median_of(sizes.repeats, partial(ours, batch)),
+                len(stored) / median_of(sizes.repeats, partial(theirs, batch)),
+            ),
+            unit="events/s",
+            repeats=sizes.repeats,
+            size=f"{len(stored)} events",
+            target=target,
+            more=saved("popo", history, batch, sizes),
+        )
+        for name, batch, target in (("one by one", 1, 0.2), (f"in commits of {PEER_BATCH}", PEER_BATCH, 0.4))
+    ]
+
+
+def on_the_engine(place: Place, history: list[Change], sizes: Sizes) -> list[Figure]:
+    store = Trail(place, clock=SystemClock()).store()
+    store.last("bench/warm")
+
+    def theirs(stored: list[bytes], batch: int) -> float:
+        with peers.sqlite() as recorder:
+            return timed(partial(peers.append, recorder, peers.batches(stored, batch)))
+
     figures = []
-    for name, batch, target in (("one by one", 1, 0.2), (f"in commits of {PEER_BATCH}", PEER_BATCH, 0.4)):
-
-        def ours(batch: int = batch) -> float:
-            store = MemoryEventStores(RawCodec()).of("bench", "bench")
-            return timed(partial(append, store, stored, batch))
-
-        def theirs(batch: int = batch) -> float:
-            recorder, lists = peers.popo(), peers.batches(stored, batch)
-            return timed(partial(peers.append, recorder, lists))
-
-        rates = [len(stored) / median_of(sizes.repeats, each) for each in (ours, theirs)]
+    for name, batch, peer_batch, count, target in (
+        ("one by one", 1, 1, sizes.direct_appends, 1.2),
+        (f"in commits of {BATCH}", BATCH, PEER_BATCH, sizes.direct_batches * BATCH, 1.0),
+    ):
+        written = list(islice(cycle(history), count))
+        stored = [change.stored() for change in written]
+        rates = (
+            count / median_of(sizes.repeats, partial(timed, partial(append, store, stored, batch))),
+            count / median_of(sizes.repeats, partial(theirs, stored, peer_batch)),
+        )
         figures.append(
             Figure(
-                name=f"append in memory, {name}",
-                **against(f"{peers.NAME} POPO", *rates),
+                name=f"append on the engine, {name}",
+                **against(f"{peers.NAME} SQLite file" + (f" in {peer_batch}s" if peer_batch > 1 else ""), *rates),
                 unit="events/s",
                 repeats=sizes.repeats,
-                size=f"{len(stored)} events",
+                size=f"{count} events",
                 target=target,
+                more=saved("sqlite", written, peer_batch, sizes),
             )
         )
     return figures
 
 
-def on_the_engine(place: Place, stored: list[bytes], sizes: Sizes) -> list[Figure]:
-    trail = Trail(place, clock=SystemClock())
-    one_by_one, batched = stored[: sizes.direct_appends], (stored * 5)[: sizes.direct_batches * BATCH]
-    alone = [
-        len(one_by_one) / median_of(sizes.repeats, _direct(trail, one_by_one, 1)),
-        len(one_by_one) / median_of(sizes.repeats, _sqlite(one_by_one, 1)),
-    ]
-    together = [
-        len(batched) / median_of(sizes.repeats, _direct(trail, batched, BATCH)),
-        len(batched) / median_of(sizes.repeats, _sqlite(batched, PEER_BATCH)),
-    ]
-    return [
-        Figure(
-            name="append on the engine, one by one",
-            **against(f"{peers.NAME} SQLite file", *alone),
-            unit="events/s",
-            repeats=sizes.repeats,
-            size=f"{len(one_by_one)} events",
-            target=1.2,
-        ),
-        Figure(
-            name=f"append on the engine, in commits of {BATCH}",
-            **against(f"{peers.NAME} SQLite file in {PEER_BATCH}s", *together),
-            unit="events/s",
-            repeats=sizes.repeats,
-            size=f"{len(batched)} events",
-            target=1.0,
-        ),
-    ]
+def saved(module: str, history: list[Change], batch: int, sizes: Sizes) -> dict[str, float]:
+    """Tell what the peer's aggregates take, which its recorders leave out."""
 
-
-def _direct(trail: Trail, stored: list[bytes], batch: int) -> Callable[[], float]:
-    store = trail.store()
-    store.last("bench/warm")
-    return lambda: timed(partial(append, store, stored, batch))
-
-
-def _sqlite(stored: list[bytes], batch: int) -> Callable[[], float]:
     def measured() -> float:
-        with peers.sqlite() as recorder:
-            return timed(partial(peers.append, recorder, peers.batches(stored, batch)))
+        with peers.application(module) as saving:
+            return timed(partial(peers.save, saving, [change.patch for change in history], batch))
 
-    return measured
+    return {"peer_application_save": rounded(len(history) / median_of(sizes.repeats, measured))}
 
 
 def append(store: EventStore[bytes], stored: list[bytes], batch: int, stream: str = "") -> str:

@@ -1,8 +1,9 @@
 """
 The `eventsourcing` library as a peer: its own modules for memory (POPO) and for SQLite, in the same process.
 
-Appending is measured on its recorders, which are given bytes as our stores are; that leaves out what its aggregates and
-its mapper take, and is so its fastest way. Replay is `repository.get`, which is what it offers.
+Appending is judged by its recorders, which are given bytes as our stores are; that leaves out what its aggregates and
+its mapper take, and is so its fastest way. What `application.save` takes with them is told beside it. Replay is
+`repository.get`, which is what it offers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -63,19 +64,22 @@ def append(recorder: ApplicationRecorder, lists: Sequence[Sequence[StoredEvent]]
 
 
 @contextmanager
-def replayed(patches: Sequence[dict[str, Any]], at_once: int) -> Iterator[tuple[Application[UUID], UUID]]:
-    """Write an aggregate of as many events as there are *patches* into a file; replay it by its id."""
+def application(module: str) -> Iterator[Application[UUID]]:
+    """Make an application on one of the library's modules, with its own settings."""
     with TemporaryDirectory() as folder:
         path = str(Path(folder) / "stock.db")
-        application = Application[UUID](
-            env={"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": path, "APPLICATION_NAME": "Bench"}
-        )
-        stock = Stock()
-        for number, patch in enumerate(patches, 1):
-            for name, value in patch.items():
-                stock.change(name, value)
-            if number % at_once == 0:
-                application.save(stock)
-        application.save(stock)
-        yield application, stock.id
-        application.close()
+        made = Application[UUID](env={"PERSISTENCE_MODULE": f"{NAME}.{module}", "SQLITE_DBNAME": path})
+        yield made
+        made.close()
+
+
+def save(saving: Application[UUID], patches: Sequence[dict[str, Any]], at_once: int) -> UUID:
+    """Write an aggregate of as many events as there are *patches*, so many at once; return its id."""
+    stock = Stock()
+    for number, patch in enumerate(patches, 1):
+        for name, value in patch.items():
+            stock.change(name, value)
+        if number % at_once == 0:
+            saving.save(stock)
+    saving.save(stock)
+    return stock.id

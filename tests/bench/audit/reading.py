@@ -61,7 +61,8 @@ def reconstructed(sizes: Sizes) -> Figure:
             raise Wrong("A state was made wrongly.")
 
     expected = state_of(history)
-    with peers.replayed([change.patch for change in history], PEER_BATCH) as (application, stock_id):
+    with peers.application("sqlite") as application:
+        stock_id = peers.save(application, [change.patch for change in history], PEER_BATCH)
 
         def theirs() -> None:
             stock: peers.Stock = application.repository.get(stock_id)
