@@ -8,6 +8,7 @@ import pytest
 
 from functions.audit import adapters
 from functions.audit.app import app
+from holdfast import telemetry
 from holdfast.anchors import MemorySigner
 from holdfast.archive import ArchiveReader
 from holdfast.cursors import Cursors
@@ -44,6 +45,8 @@ class AuditLab:
             patch.setattr(adapters, name, getattr(self, f"_{name}"))
         patch.setattr(adapters, "archive_objects", lambda: self.objects)
         patch.setattr(adapters, "anchor_objects", lambda: self.anchored)
+        patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Holdfast")
+        telemetry.metrics.cache_clear()
         self.outbox = MemoryOutbox()
         patch.setattr(adapters, "outbox", lambda: self.outbox)
         self.switches = Switches(lab.database(), lab.tables)

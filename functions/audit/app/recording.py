@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -15,8 +15,8 @@ from holdfast.switches import Switched
 
 H = TypeVar("H", bound=Callable[..., Any])
 
-NAMES_OF_STREAMS = ("stream",)
-"""Parameters that name a stream, in which a path writes `~` for `/`."""
+NAMES_OF_STREAMS: Final = ("stream",)
+"""Parameters that name a stream, in which a caller may write `~` for `/`."""
 
 
 class SettingsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,10 +81,7 @@ def access(caller: Caller) -> Access:
 
 def _query(arguments: dict[str, Any]) -> dict[str, Any]:
     """Write down what was asked: path and query parameters together."""
-    asked: dict[str, Any] = {}
-    for name, value in arguments.items():
-        if isinstance(value, str) and name != "key":
-            asked[name] = value.replace("~", "/") if name in NAMES_OF_STREAMS else value
-        elif name == "query":
-            asked |= {member: each for member, each in msgspec.to_builtins(value).items() if each is not None}
-    return asked
+    asked = {name: value for name, value in arguments.items() if isinstance(value, str) and name != "key"}
+    if "query" in arguments:
+        asked |= {name: value for name, value in msgspec.to_builtins(arguments["query"]).items() if value is not None}
+    return asked | {name: asked[name].replace("~", "/") for name in NAMES_OF_STREAMS if name in asked}

@@ -1,0 +1,263 @@
+"""Reads of history are events where a tenant wants that: one put before the answer, or no answer."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from functions.audit import adapters
+from holdfast.cloudevents import rendered
+from holdfast.dynamodb import Database
+from holdfast.dynamodb.transport import Answer, Unknown
+from holdfast.errors import Unavailable
+from holdfast.switches import KNOWN_FOR
+from tests.audit_lab import AuditLab, event
+from tests.capacity import Capacity
+from tests.log_lab import log_lab
+
+SETTINGS = "/v1/settings"
+
+
+@pytest.fixture
+def audit(monkeypatch: pytest.MonkeyPatch) -> AuditLab:
+    audit = AuditLab(log_lab(), monkeypatch)
+    audit.append("orders/1", event(1, data={"total": 3}), event(2, data={"total": 4}))
+    audit.settle()
+    return audit
+
+
+def turn(audit: AuditLab, *, is_on: bool) -> Any:
+    return audit.door.call("PUT", SETTINGS, body={"record_reads": is_on})[:2]
+
+
+def reads(audit: AuditLab) -> list[Any]:
+    """Find what was recorded, without being recorded."""
+    found = []
+    for row in audit.lab.transport.call("Scan", {"TableName": "commits"}).body["Items"]:
+        stream = row["pk"]["S"].split("#", 2)[2]
+        if stream.startswith("access/2026"):
+            (commit,) = adapters.event_stores().of(audit.lab.tenant, "test").read(stream)
+            found.append((stream, commit))
+    return sorted(found, key=lambda each: each[1].recorded_at)
+
+
+def told(audit: AuditLab) -> list[Any]:
+    return [rendered(commit)[0] for _, commit in reads(audit)]
+
+
+ASKED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "events": (
+        "/v1/streams/{stream}/events",
+        "after=1",
+        {"stream": "orders/1", "after": 1, "limit": 100, "order": "asc"},
+    ),
+    "state": ("/v1/streams/{stream}/state", "version=1", {"stream": "orders/1", "version": 1}),
+    "diff": ("/v1/streams/{stream}/diff", "from_version=1", {"stream": "orders/1", "from_version": 1}),
+    "search": ("/v1/events", "actor=ann", {"actor": "ann", "order": "asc", "limit": 100}),
+    "inclusion": ("/v1/log/{partition}/inclusion", "stream=orders~1&version=1", {"stream": "orders/1", "version": 1}),
+    "export": ("/v1/export", "partition=0", {"partition": 0, "from_leaf": 0}),
+}
+
+
+def ask(audit: AuditLab, what: str, request_id: str) -> tuple[int, Any]:
+    template, query, _ = ASKED[what]
+    parameters = {"stream": "orders~1", "partition": "0"}
+    return audit.door.call("GET", template, path=f"x?{query}", parameters=parameters, request_id=request_id)[:2]
+
+
+def test_nothing_is_recorded_where_nobody_has_turned_it_on(audit):
+    for what in ASKED:
+        ask(audit, what, f"r-{what}")
+
+    assert reads(audit) == []
+    assert audit.door.call("GET", SETTINGS)[1] == {"record_reads": False, "changed_at": None, "changed_by": None}
+
+
+@pytest.mark.parametrize("what", sorted(ASKED))
+def test_who_read_what_and_when_is_an_event(audit, what):
+    turn(audit, is_on=True)
+
+    ask(audit, what, "r-1")
+
+    ((stream, commit),) = reads(audit)
+    (found,) = told(audit)
+    assert (stream, commit.actor) == ("access/2026-01-01/r-1", "ann")
+    assert (found["type"], found["actor"]) == ("holdfast.audit.read.v1", "ann")
+    assert found["data"]["what"] == what
+    assert found["data"]["token_id"] == "j"
+    expected = ASKED[what][2]
+    assert {name: found["data"]["query"][name] for name in expected} == expected
+    assert found.get("subject") == ("orders/1" if "stream" in expected else None)
+
+
+def test_the_answer_is_the_same_as_without(audit):
+    before = {what: ask(audit, what, "r") for what in ("events", "state", "diff")}
+    turn(audit, is_on=True)
+
+    assert {what: ask(audit, what, f"r-{what}") for what in before} == before
+    assert len(reads(audit)) == 3
+
+
+def test_opening_a_tail_is_a_read(audit, monkeypatch):
+    monkeypatch.setattr(adapters, "websocket_url", lambda: "wss://example")
+    turn(audit, is_on=True)
+
+    assert audit.door.call("POST", "/v1/tickets")[0] == 201
+
+    assert [each["data"]["what"] for each in told(audit)] == ["tail"]
+
+
+def test_what_is_asked_for_in_vain_was_asked_for(audit):
+    turn(audit, is_on=True)
+
+    status = audit.door.call("GET", "/v1/streams/{stream}/state", stream="no name", request_id="r-1")[0]
+
+    assert status == 400
+    (found,) = told(audit)
+    assert found["data"]["query"]["stream"] == "no name"
+    assert "subject" not in found
+
+
+def test_a_read_costs_one_unit_and_one_request_more(audit, monkeypatch):
+    turn(audit, is_on=True)
+    ask(audit, "state", "r-0")  # what is turned on is known now
+    counting = Capacity(audit.lab.transport)
+    monkeypatch.setattr(audit.lab, "transport", counting)
+
+    ask(audit, "state", "r-1")
+
+    cost = counting.take()
+    assert cost.requests["PutItem"] == 1
+    assert cost.writes == {"commits": 1}
+
+
+class Refusing:
+    """A transport that takes no more commits."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def call(self, operation: str, request: Any) -> Answer:
+        if operation == "PutItem" and request["TableName"] == "commits":
+            raise Unknown("no answer")
+        answer: Answer = self.inner.call(operation, request)
+        return answer
+
+
+@pytest.mark.parametrize("what", sorted(ASKED))
+def test_a_read_that_cannot_be_recorded_is_not_answered(audit, monkeypatch, what):
+    turn(audit, is_on=True)
+    monkeypatch.setattr(audit.lab, "transport", Refusing(audit.lab.transport))
+
+    status, problem = ask(audit, what, "r-1")
+
+    assert (status, problem["code"], problem["retryable"]) == (503, "not_recorded", True)
+
+
+def test_nor_is_one_of_which_nobody_can_say_whether_it_is_to_be_recorded(audit, monkeypatch):
+    def refuse(*_: Any) -> None:
+        raise Unavailable("store_unavailable", "no answer")
+
+    monkeypatch.setattr(type(audit.switches), "known", refuse)
+
+    assert ask(audit, "state", "r-1")[1]["code"] == "not_recorded"
+
+
+def test_two_reads_never_share_a_record(audit):
+    turn(audit, is_on=True)
+    assert ask(audit, "state", "r-1")[0] == 200
+
+    assert ask(audit, "events", "r-1")[1]["code"] == "not_recorded"
+    assert len(reads(audit)) == 1
+
+
+@pytest.mark.parametrize("request_id", ["a/b", "..", "a b", "", "x" * 129])
+def test_a_request_id_that_is_no_name_names_a_stream_all_the_same(audit, request_id):
+    turn(audit, is_on=True)
+
+    assert ask(audit, "state", request_id)[0] == 200
+    assert len(reads(audit)) == 1
+
+
+def test_turning_it_on_and_off_is_told_and_cannot_be_hidden(audit):
+    assert turn(audit, is_on=True)[1]["record_reads"] is True
+    assert turn(audit, is_on=True)[0] == 200
+    audit.lab.clock.advance(timedelta(seconds=1))
+    status, answer = turn(audit, is_on=False)
+
+    assert (status, answer["record_reads"], answer["changed_by"]) == (200, False, "ann")
+    events = audit.door.events(stream="access~settings", request_id="r-9")[1]["events"]
+    assert [(each["type"], each["actor"], each["data"]) for each in events] == [
+        ("holdfast.audit.settings.changed.v1", "ann", {"record_reads": True}),
+        ("holdfast.audit.settings.changed.v1", "ann", {"record_reads": False}),
+    ]
+
+
+def test_what_is_turned_off_is_recorded_no_more(audit):
+    turn(audit, is_on=True)
+    turn(audit, is_on=False)
+
+    ask(audit, "state", "r-1")
+
+    assert reads(audit) == []
+
+
+def test_another_process_hears_of_it_in_time(audit, monkeypatch):
+    mine = audit.switches
+    ask(audit, "state", "r-0")
+    other = type(mine)(audit.lab.database(), audit.lab.tables)
+    monkeypatch.setattr(adapters, "switches", lambda: other)
+    turn(audit, is_on=True)
+    monkeypatch.setattr(adapters, "switches", lambda: mine)
+
+    audit.lab.clock.advance(KNOWN_FOR + timedelta(seconds=1))
+    ask(audit, "state", "r-1")
+
+    assert len(reads(audit)) == 1
+
+
+def test_two_who_turn_it_at_once_tell_each_what_they_did(audit, monkeypatch):
+    class Meddling:
+        """Somebody else turns it just before."""
+
+        def __init__(self, inner: Any) -> None:
+            self.inner, self.is_done = inner, False
+
+        def call(self, operation: str, request: Any) -> Answer:
+            if operation == "TransactWriteItems" and not self.is_done:
+                self.is_done = True
+                monkeypatch.setattr(audit.lab, "transport", self.inner)
+                turn(audit, is_on=True)
+            answer: Answer = self.inner.call(operation, request)
+            return answer
+
+    monkeypatch.setattr(audit.lab, "transport", Meddling(audit.lab.transport))
+
+    assert turn(audit, is_on=True)[1]["record_reads"] is True
+    assert len(audit.door.events(stream="access~settings")[1]["events"]) == 1
+
+
+def test_tenants_turn_their_own(audit):
+    turn(audit, is_on=True)
+    audit.as_tenant("other")
+
+    assert audit.door.call("GET", SETTINGS)[1]["record_reads"] is False
+
+
+def test_turning_takes_its_scope(audit):
+    principal = audit.door.principal
+    audit.door.principal = type(principal)(
+        tenant=principal.tenant, subject="ann", scopes=principal.scopes - {"audit:admin"}, jti="j"
+    )
+
+    assert turn(audit, is_on=True)[0] == 403
+    assert audit.door.call("GET", SETTINGS)[0] == 403
+
+
+def test_known_switches_are_read_once(audit):
+    counting = Capacity(audit.lab.transport)
+    switches = type(audit.switches)(Database.connect(counting, audit.lab.clock), audit.lab.tables)
+    for _ in range(5):
+        switches.known("acme")
+
+    assert counting.take().requests == {"GetItem": 1}
