@@ -33,8 +33,8 @@ from stacks.local.profile import StreamSource
 IDLE_SECONDS = 0.02
 """Between two reads of a stream that had nothing new."""
 QUIET_AFTER_SECONDS = 5.0
-QUIET_SECONDS = 0.1
-"""Between two reads of a stream that has had nothing new for QUIET_AFTER_SECONDS: a laptop has a battery."""
+QUIET_SECONDS = 0.25
+"""Between two reads of a stream that has had nothing wanted for QUIET_AFTER_SECONDS: a laptop has a battery."""
 SHARDS_REFRESH_SECONDS = 10.0
 """How long a new shard may go unseen; a shard that closes is followed at once."""
 SHARD_PAGES_MAX = 100
@@ -144,6 +144,7 @@ class _Follower(threading.Thread):
         self._make_client = client
         self._shards: dict[str, _Shard] = {}
         self._shards_seen_at = float("-inf")
+        self._quiet_since = time.monotonic()
 
     def run(self) -> None:
         # Made here: the first client of a service costs a good part of a second.
@@ -151,14 +152,11 @@ class _Follower(threading.Thread):
         self._streams = self._make_client("dynamodbstreams")
         self._lambda = self._make_client("lambda")
         failures = 0
-        quiet_since = time.monotonic()
         while not self.stopping.is_set():
             try:
-                if self._read_all_shards():
-                    quiet_since = time.monotonic()
-                else:
+                if not self._read_all_shards():
                     self.caught_up_count += 1
-                    is_quiet = time.monotonic() - quiet_since > QUIET_AFTER_SECONDS
+                    is_quiet = time.monotonic() - self._quiet_since > QUIET_AFTER_SECONDS
                     self.stopping.wait(QUIET_SECONDS if is_quiet else IDLE_SECONDS)
                 failures = 0
             except _Stopping:
@@ -281,6 +279,8 @@ class _Follower(threading.Thread):
     def _deliver(self, shard: _Shard, records: list[Record]) -> None:
         wanted = tuple(record for record in records if self._wants(record))
         to_try = [Batch(wanted)] if wanted else []
+        if wanted:
+            self._quiet_since = time.monotonic()
         while to_try:
             batch = to_try.pop(0)
             answer = self._invoke(batch)

@@ -123,6 +123,22 @@ def test_the_projector_hears_of_new_segments_and_of_nothing_else_in_the_log(plat
     assert "NewImage" not in json.loads(platform.seen(table)[0]["first"]["S"])["dynamodb"]
 
 
+def test_records_that_nobody_wants_do_not_keep_a_follower_awake(platform: Platform, dispatcher: Dispatcher):
+    table = platform.make_table()
+    pattern = json.dumps({"dynamodb": {"Keys": {"pk": {"S": [{"prefix": "S#"}]}}}})
+    dispatcher.follow([platform.source(table, filters=(pattern,))])
+    [follower] = dispatcher._followers
+    since = follower._quiet_since
+
+    platform.put(table, "cursor")
+    assert dispatcher.drain(timeout_seconds=5)
+    assert follower._quiet_since == since
+
+    platform.put(table, "S#1")
+    wait_until(lambda: platform.batches(table) == [["S#1"]], "the wanted record")
+    assert follower._quiet_since > since
+
+
 def test_a_restarted_dispatcher_goes_on_where_the_last_one_stopped(
     platform: Platform, dispatcher: Dispatcher, tmp_path: Path
 ):
