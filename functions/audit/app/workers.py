@@ -5,6 +5,7 @@ Every trigger is a hint. A function looks for itself what there is to do, does i
 if there is more: then it is called again.
 """
 
+import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -59,13 +60,13 @@ def projector(event: Any, context: Any) -> None:
     """Move the read models along the log: where it has grown, or, by schedule, wherever one stands behind."""
     with deadline(triggers.seconds_for(context), adapters.database().clock):
         grown = sorted(triggers.grown_partitions(event)) if "Records" in event else _sweep()
-        with telling_of_damage("views"):
-            for tenant, partition in grown:
-                adapters.projector(on_parked_view).project(tenant, partition)
+        failed = list(_failures(grown))
         _push(grown)
         for tenant, stream in sorted(set(_grown_far(event))):
-            adapters.snapshots_of(tenant).keep(stream, domain.reducers.of(stream))
-    telemetry.logger().info("projected", partitions=len(grown))
+            _keep(tenant, stream)
+    telemetry.logger().info("projected", partitions=len(grown), failed=len(failed))
+    if failed:
+        raise failed[0]
 
 
 @app.lambda_function(name="Anchor")
@@ -143,7 +144,28 @@ def _sweep() -> list[tuple[str, int]]:
     every = list(heads(adapters.database(), adapters.tables()))
     retirement = adapters.retirement()
     retirement.walk(retirement.due({head.tenant for head in every}, [view.name for view in domain.VIEWS]))
-    return adapters.projector().behind(every)
+    behind = adapters.projector().behind(every)
+    random.shuffle(behind)  # where there is more to do than time, everybody comes first at some time
+    return behind
+
+
+def _failures(grown: Sequence[tuple[str, int]]) -> Iterator[Exception]:
+    """Move the read models of every place that has grown; what keeps one from moving holds up no other."""
+    for tenant, partition in grown:
+        try:
+            with telling_of_damage("views"):
+                adapters.projector(on_parked_view).project(tenant, partition)
+        except Exception as error:  # noqa: BLE001 - raised again, after the others
+            telemetry.logger().exception("A read model could not be moved.", tenant=tenant, partition=partition)
+            yield error
+
+
+def _keep(tenant: str, stream: str) -> None:
+    """Make a snapshot if it is time for one; it is a shortcut, and nothing waits for it."""
+    try:
+        adapters.snapshots_of(tenant).keep(stream, domain.reducers.of(stream))
+    except Exception:  # noqa: BLE001 - a state that is too large, or time that is over: a later one may come about
+        telemetry.logger().exception("A snapshot was not made.", tenant=tenant, stream=stream)
 
 
 def _push(grown: Sequence[tuple[str, int]]) -> None:

@@ -142,7 +142,7 @@ PLANTS: list[tuple[Plant, Callable[..., Any], list[dict[str, Any]]]] = [
     (
         tiles_are_never_made_again,
         log.test_killed_between_segment_and_tile_the_proofs_still_stand,
-        [{"at": 2}],
+        [{"at": 9, "after": False}],
     ),
     (
         checkpoint_before_rows,

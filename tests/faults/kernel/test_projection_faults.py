@@ -445,7 +445,7 @@ def test_a_generation_that_was_replaced_stays_for_a_week_and_then_goes(lab):
 
     assert walk(lab) > 0
     assert rows_of(lab, 1) == 0
-    assert lab.views().pointer("per-stream").previous is None
+    assert lab.views().pointer("per-stream").going == ()
     assert walk(lab) == 0
     lab.check_views_of("per-stream", 2)
     lab.check_views_of("every", 1)

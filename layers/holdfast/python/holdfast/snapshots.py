@@ -19,13 +19,14 @@ import msgspec
 
 from holdfast.clock import to_micros
 from holdfast.dynamodb.attributes import ordered, to_item
-from holdfast.dynamodb.reads import Row, query
+from holdfast.dynamodb.reads import Row, get, query
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database, put_new
 from holdfast.folds import Folded, Open, Reducer, Within, fold
 from holdfast.log.blocks import EVENTS_CLOSE, Block
 from holdfast.log.history import Bounds, History
 from holdfast.log.reader import LogReader
+from holdfast.log.values import SOLE
 from holdfast.objects import Objects
 from holdfast.streams import Commit, EventStore
 
@@ -85,7 +86,7 @@ class Snapshots:
         """
         history = self._history(stream)
         end = history.covered(Bounds(history.watermark.version))
-        if end is None:
+        if end is None or self._is_sealed(stream):
             return None
         before = self._newest(stream, reducer, end.version)
         if before and (
@@ -96,8 +97,17 @@ class Snapshots:
         commits = self._commits(stream, history, start, Bounds(end.version))
         folded = fold(commits, reducer, Within(end.version), start=before.folded if before else None)
         if folded.events_sealed:
+            self._note_sealed(stream, end.version)
             return None
         return self._put(stream, reducer, end, folded)
+
+    def _is_sealed(self, stream: str) -> bool:
+        """Tell whether sealed events were met in the stream before: there are some for ever."""
+        return get(self.database, self.tables.log, _sealed_pk(self.tenant, stream), SOLE) is not None
+
+    def _note_sealed(self, stream: str, version: int) -> None:
+        row: Row = {"pk": _sealed_pk(self.tenant, stream), "sk": SOLE, "v": version}
+        put_new(self.database, self.tables.log, to_item(row))
 
     def _history(self, stream: str) -> History:
         watermark = LogReader(self.database, self.tables, self.tenant).watermark(stream)
@@ -149,6 +159,10 @@ _FOLDED: Final = msgspec.json.Decoder(Folded)
 
 def _pk(tenant: str, stream: str, reducer: Reducer) -> str:
     return f"N#{tenant}#{reducer.label}#{stream}"
+
+
+def _sealed_pk(tenant: str, stream: str) -> str:
+    return f"NS#{tenant}#{stream}"
 
 
 def _micros(moment: datetime | None) -> int | None:

@@ -107,9 +107,11 @@ class History:
         Those of one level that are not part of a closed block of the next are those that its open block counts.
         """
         for level in range(len(self.watermark.levels) - 2, -1, -1):
-            above = self.watermark.levels[level + 1]
+            own, above = self.watermark.levels[level : level + 2]
             if above.count:
-                yield from self._blocks(level, above.first_version)
+                # The block that was open then may be closed by now; it begins where its open end did.
+                last = own.first_version - 1 if own.count else self.watermark.version
+                yield from self._blocks(level, above.first_version, last)
 
     def _within(self, block: Block) -> Iterator[Block]:
         return self._blocks(block.level - 1, block.first_version, block.version)
@@ -122,9 +124,8 @@ class History:
             block = block_of(next(rows), block.level - 1)
         return block
 
-    def _blocks(self, level: int, first: int, last: int | None = None) -> Iterator[Block]:
+    def _blocks(self, level: int, first: int, last: int) -> Iterator[Block]:
+        """Yield the blocks of one level that begin within *first* to *last*."""
         pk = block_key(self.tenant, self.stream, level)
-        # Blocks that closed after the watermark was read are not part of this history.
-        until = ordered(last if last is not None else self.watermark.version)
-        for row in query(self.database, self.tables.log, pk, first=ordered(first), until=until):
+        for row in query(self.database, self.tables.log, pk, first=ordered(first), until=ordered(last)):
             yield block_of(row, level)

@@ -25,6 +25,7 @@ from holdfast.dynamodb.writes import Database, put_action, transact_once, update
 from holdfast.errors import Unavailable
 from holdfast.log.blocks import Block, Summary, Watermark, advanced, block_row, watermark_of, watermark_row
 from holdfast.log.heads import head_of, head_row
+from holdfast.log.tiles import Tiles
 from holdfast.log.values import (
     REFERENCES_MAX,
     SOLE,
@@ -38,7 +39,7 @@ from holdfast.log.values import (
     segment_key,
     watermark_key,
 )
-from holdfast.proofs import Frontier, leaf_hash
+from holdfast.proofs import TILE_HASHES, Frontier, leaf_hash
 from holdfast.retry import seconds_left
 from holdfast.streams.companions import Is, Update
 from holdfast.streams.packing import header_of
@@ -113,7 +114,15 @@ class Indexer:
         for hint in hints:
             streams = groups[hint.tenant, partition_of(hint.stream)]
             streams[hint.stream] = max(hint.first_version, streams.get(hint.stream, 0))
-        return sum(self._index(tenant, partition, streams) for (tenant, partition), streams in groups.items())
+        moved, failed = 0, list[Exception]()
+        for (tenant, partition), streams in groups.items():
+            try:
+                moved += self._index(tenant, partition, streams)
+            except Exception as error:  # noqa: BLE001 - told below; one tenant's trouble is not another's
+                failed.append(error)
+        if failed:
+            raise failed[0]
+        return moved
 
     def _index(self, tenant: str, partition: int, streams: Mapping[str, int]) -> int:
         pending, moved = dict(streams), 0
@@ -157,11 +166,12 @@ class Indexer:
             growth = _Growth(stream, watermark, watermark)
             for row in self._commits(head.tenant, stream, watermark.version, room):
                 reason = _fault(head.tenant, stream, growth.after, row)
-                moved, closed = advanced(growth.after, _summary(row, size, position + row["n"]))
-                is_full = len(growth.blocks) + len(closed) + 1 > actions
-                if reason or is_full:
-                    if reason and not growth.references:
+                if reason:
+                    if not growth.references:
                         growth.fault = Broken(head.tenant, stream, row["sk"], reason)
+                    break
+                moved, closed = advanced(growth.after, _summary(row, size, position + row["n"]))
+                if len(growth.blocks) + len(closed) + 1 > actions:
                     break
                 growth.after = moved
                 growth.blocks += closed
@@ -202,6 +212,8 @@ class Indexer:
             if any(reason.code == "ConditionalCheckFailed" for reason in cancelled.reasons):
                 return None
             raise
+        if after.size // TILE_HASHES > head.size // TILE_HASHES:
+            Tiles(self.database, self.tables, head.tenant, head.partition).extend(after)
         return after
 
     def _actions(
@@ -240,6 +252,13 @@ class Indexer:
 
 def _fault(tenant: str, stream: str, before: Watermark, row: Row) -> str | None:
     """Say why a commit does not follow from the one before it."""
+    try:
+        return _mismatch(tenant, stream, before, row)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return f"it is no whole commit: {type(error).__name__}: {error}"
+
+
+def _mismatch(tenant: str, stream: str, before: Watermark, row: Row) -> str | None:
     if row["sk"] != before.version + 1:
         return f"versions {before.version + 1} to {row['sk'] - 1} are missing"
     if row["prev"] != before.hash:
@@ -248,6 +267,7 @@ def _fault(tenant: str, stream: str, before: Watermark, row: Row) -> str | None:
         return "it was recorded no later than the commit before it"
     if sha256(_header(tenant, stream, row)).digest() != row["hash"]:
         return "its header does not have its hash"
+    _summary(row, 0, 0)  # what is read beside the header must be there as well
     return None
 
 

@@ -17,9 +17,10 @@ from holdfast.dynamodb.reads import Place, Row, get_many, query
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.transport import Cancelled
 from holdfast.dynamodb.writes import Database, put_action, transact_once, update_action
+from holdfast.errors import Unavailable
 from holdfast.log.segments import entries
 from holdfast.log.values import Head, tile_key
-from holdfast.proofs import TILE_HASHES, Node, node_in_tile, tile_of, tile_root
+from holdfast.proofs import TILE_HASHES, Node, TileSpan, node_in_tile, tile_of, tile_root
 from holdfast.streams.companions import Is, Update
 
 TILES_MAX: Final = 1_000
@@ -90,13 +91,21 @@ class Tiles:
         open_tile = (0, head.size // TILE_HASHES)
         tiles = {span.tile for span in spans.values()}
         rows = self._read(tiles - {open_tile})
-        if any(rows.get(span.tile, NO_TILE)["n"] < span.first + span.count
-               for span in spans.values() if span.tile != open_tile):  # fmt: skip
+        if self._lacks(rows, spans.values(), open_tile):
             self.extend(head)  # whoever was to make them was stopped before
             rows = self._read(tiles - {open_tile})
+        if self._lacks(rows, spans.values(), open_tile):
+            raise Unavailable("not_in_log_yet", "The log's tree is still being made up; repeat.", retry_after_seconds=1)
         if open_tile in tiles:
             rows[open_tile] = self._open_tile(open_tile[1], head)
         return {node: node_in_tile(rows[span.tile]["hashes"], *node) for node, span in spans.items()}
+
+    @staticmethod
+    def _lacks(rows: Mapping[Node, Row], spans: Iterable[TileSpan], open_tile: Node) -> bool:
+        """Tell whether a hash is missing that a tile should have; the open one is made, not read."""
+        return any(
+            rows.get(span.tile, NO_TILE)["n"] < span.first + span.count for span in spans if span.tile != open_tile
+        )
 
     def _open_tile(self, index: int, head: Head) -> Row:
         """Make the tile at the right edge, which is not full, of the segments."""

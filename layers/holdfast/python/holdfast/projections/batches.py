@@ -11,14 +11,17 @@ from typing import Final
 
 import msgspec
 
+from holdfast.dynamodb.attributes import to_item
 from holdfast.projections.views import Attributes, Checkpoint, Counting, Key, Listing, Recorded, Tally
 
 EVENTS_MAX: Final = 250
 """Events between two checkpoints."""
 ROWS_MAX: Final = 85
 """Rows that a counting view changes in one transaction, beside the checkpoint and what is parked."""
-PARKED_MAX: Final = 10
-"""Streams parked by one batch: rows of the same transaction."""
+PARKED_MAX: Final = 5
+"""Streams parked for one reason by one batch (their rows cannot be named, or not be made): rows of the transaction."""
+KEY_BYTES_MAX: Final = 900
+"""Of each half of a row's key; DynamoDB takes 2,048 and 1,024, and the first is lengthened by whose row it is."""
 REASON_CHARACTERS_MAX: Final = 500
 """Kept of what went wrong with a parked event."""
 
@@ -105,7 +108,7 @@ def listing(view: Listing, before: Checkpoint, selection: Selection, standing_st
     tally, taken = before.tally, list[Recorded]()
     for event in walk:
         try:
-            made = dict(view.rows(event))
+            made = {key: _kept(key, attributes) for key, attributes in view.rows(event)}
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this event's, and the others go on
             walk.park(event, error)
             continue
@@ -123,7 +126,7 @@ def chosen(view: Counting, selection: Selection, standing_still: frozenset[str])
     keys: set[Key] = set()
     for event in walk:
         try:
-            named = tuple(dict.fromkeys(view.keys(event)))
+            named = tuple(dict.fromkeys(map(_fitting, view.keys(event))))
             if len(named) > ROWS_MAX:
                 raise ValueError(f"An event may change {ROWS_MAX} rows, and this one changes {len(named)}.")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001 - as above
@@ -146,9 +149,9 @@ def counting(view: Counting, before: Checkpoint, selected: Chosen, standing: Map
         if event.stream in still:
             continue
         try:
-            changed = {key: view.change(key, rows.get(key, standing.get(key)), event) for key in keys}
+            changed = {key: _kept(key, view.change(key, rows.get(key, standing.get(key)), event)) for key in keys}
         except Exception as error:  # noqa: BLE001 - as above
-            if len(parked) >= PARKED_MAX:  # this one and what follows are for the next batch
+            if len(still) == PARKED_MAX:  # this one and what follows are for the next batch
                 passed = tuple(each for each in passed if each.position < event.position)
                 parked = [each for each in parked if each.position < event.position]
                 break
@@ -166,7 +169,7 @@ def counting(view: Counting, before: Checkpoint, selected: Chosen, standing: Map
 def _reached(
     before: Checkpoint, passed: Sequence[Recorded], taken: Sequence[Recorded], tally: Tally, parked: Sequence[Parked]
 ) -> Checkpoint:
-    times = [_TIMED.decode(event.stored).time or event.recorded_at for event in taken]
+    times = [_time_of(event) for event in taken]
     if before.earliest and before.latest:
         times += [before.earliest, before.latest]
     return Checkpoint(
@@ -177,6 +180,30 @@ def _reached(
         latest=max(times, default=None),
         parked=before.parked + len(parked),
     )
+
+
+def _kept(key: Key, attributes: Attributes) -> Attributes:
+    """Let through a row that the table takes: what it would refuse must park the event, and hold up no other."""
+    _fitting(key)
+    to_item(attributes)
+    return attributes
+
+
+def _fitting(key: Key) -> Key:
+    for half in (key.pk, key.sk):
+        if not 0 < len(half.encode()) <= KEY_BYTES_MAX:
+            raise ValueError(
+                f"A half of a row's key takes 1 to {KEY_BYTES_MAX} bytes, and one takes {len(half.encode())}."
+            )
+    return key
+
+
+def _time_of(event: Recorded) -> datetime:
+    """Read when an event happened; one that does not say so happened when it was recorded."""
+    try:
+        return _TIMED.decode(event.stored).time or event.recorded_at
+    except msgspec.MsgspecError:
+        return event.recorded_at
 
 
 class _Timed(msgspec.Struct):

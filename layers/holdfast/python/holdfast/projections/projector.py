@@ -121,16 +121,21 @@ class Projector:
         """
         target = LogReader(self.database, self.tables, generation.tenant).head(partition).position
         target = target if until is None else min(until, target)
-        for _ in range(ROUNDS_MAX):
-            before = self.checkpoint(generation, partition)
-            if before.position >= target:
-                return before
-            if seconds_left() <= 0:
-                break
-            step = Step(generation, partition, before)
-            events = self.events(step, before.position, target)
-            batch = self._built(view, step, Selection(events, known_at))
-            self._write(view, step, batch, effects_from)
+        try:
+            for _ in range(ROUNDS_MAX):
+                before = self.checkpoint(generation, partition)
+                if before.position >= target:
+                    return before
+                if seconds_left() <= 0:
+                    break
+                step = Step(generation, partition, before)
+                # No further than a batch goes: commits come whole, and what is fetched beyond is fetched again.
+                events = self.events(step, before.position, min(target, before.position + batches.EVENTS_MAX))
+                batch = self._built(view, step, Selection(events, known_at))
+                self._write(view, step, batch, effects_from)
+        except Unavailable as error:
+            if error.code != "out_of_time":
+                raise
         raise Unavailable("unfinished", "There is more to project than there was time for; repeat.")
 
     def checkpoint(self, generation: Generation, partition: int) -> Checkpoint:

@@ -20,6 +20,8 @@ from holdfast.projections.rows import (
     attributes_of,
     checkpoint_key,
     checkpoint_of,
+    is_there,
+    parked_key,
     pointer_key,
     pointer_of,
     row_key,
@@ -82,7 +84,7 @@ class ViewReader:
             NotFound: `generation_not_found`.
         """
         pointer = self.pointer(view)
-        if number is not None and not 0 < number <= pointer.newest:
+        if number is not None and not is_there(pointer, number):
             raise NotFound("generation_not_found", f"The view {view!r} has no generation {number}.")
         generation = Generation(view, number or pointer.live, self.tenant)
         places: list[Place] = []
@@ -147,7 +149,10 @@ class ViewReader:
             if position:
                 generation = Generation(view, self.pointer(view).live, self.tenant)
                 row = get(self.database, self.tables.views, *checkpoint_key(generation, partition))
-                if checkpoint_of(row).position >= position:
+                checkpoint = checkpoint_of(row)
+                if checkpoint.position >= position and not (
+                    checkpoint.parked and self._stands_still(generation, partition, stream, version)
+                ):
                     return
             if clock.monotonic() >= until:
                 raise Unavailable(
@@ -156,3 +161,8 @@ class ViewReader:
                     retry_after_seconds=1,
                 )
             clock.sleep(POLL_SECONDS)
+
+    def _stands_still(self, generation: Generation, partition: int, stream: str, version: int) -> bool:
+        """Tell whether the stream is parked before *version*: the view lacks that, whatever its checkpoint says."""
+        row = get(self.database, self.tables.views, parked_key(generation, partition), stream)
+        return row is not None and row["v"] <= version

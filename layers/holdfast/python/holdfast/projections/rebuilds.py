@@ -41,6 +41,14 @@ TURNS_MAX: Final = 8
 State = Literal["running", "ready", "needs_review", "flipped", "rolled_back", "abandoned"]
 
 
+BEFORE: Final[Mapping[State, tuple[State, ...]]] = {
+    "ready": ("running",),
+    "needs_review": ("running",),
+    "abandoned": ("running", "ready", "needs_review"),
+}
+"""From which states a rebuild may end without a swap, and how."""
+
+
 class Compared(msgspec.Struct, frozen=True):
     """One partition, brought to where the live generation stood."""
 
@@ -74,6 +82,9 @@ class Rebuild(msgspec.Struct, frozen=True):
     targets: tuple[int, ...]
     """By partition, the log's position when it was started; with *known_at*, where it ends."""
     compared: tuple[Compared, ...] = ()
+    followed: int | None = None
+    """The generation that was live before it, once it has been swapped in."""
+    followed_version: int = 1
     finished_at: datetime | None = None
     turns: int = 0
 
@@ -182,6 +193,10 @@ class Rebuilds:
         rebuild = self._find(tenant, rebuild_id)
         if rebuild is None or rebuild.is_over:
             return
+        if rebuild.version != self._view(rebuild.view).version:
+            # Other code would go on where this one began: nobody could say what the rows are of.
+            self._release(rebuild, "abandoned")
+            return
         if partition not in {compared.partition for compared in rebuild.compared}:
             try:
                 compared = self._compared(rebuild, partition)
@@ -202,10 +217,14 @@ class Rebuilds:
                 view, generation, partition, until=rebuild.targets[partition], known_at=rebuild.known_at
             )
             return _comparison(partition, own, own)
-        live_number = self._pointer(rebuild.tenant, rebuild.view).live
-        live = self.projector.checkpoint(Generation(rebuild.view, live_number, rebuild.tenant), partition)
-        own = self.projector.advance(view, generation, partition, until=live.position)
-        return _comparison(partition, own, live)
+        for _ in range(TURNS_MAX):
+            live_number = self._pointer(rebuild.tenant, rebuild.view).live
+            live = self.projector.checkpoint(Generation(rebuild.view, live_number, rebuild.tenant), partition)
+            own = self.projector.advance(view, generation, partition, until=live.position)
+            if own.position == live.position:
+                return _comparison(partition, own, live)
+        # Others carry this step on as well, and are ahead of what was read.
+        raise Unavailable("unfinished", "The live view moves on faster than it can be compared; repeat.")
 
     def _finish(self, rebuild: Rebuild) -> None:
         is_equal = all(compared.is_equal for compared in rebuild.compared)
@@ -230,9 +249,9 @@ class Rebuilds:
             rebuild = self.get(tenant, rebuild_id)
             if rebuild.state == "flipped":
                 return rebuild
-            if len(rebuild.compared) < PARTITIONS or rebuild.state == "abandoned" or rebuild.known_at is not None:
-                raise Conflict("rebuild_not_ready", f"This rebuild cannot become live: it is {rebuild.state}.")
             pointer = self._pointer(tenant, rebuild.view)
+            if not self._may_be_live(rebuild, pointer):
+                raise Conflict("rebuild_not_ready", f"This rebuild cannot become live: it is {rebuild.state}, or gone.")
             before = self._positions(Generation(rebuild.view, pointer.live, tenant))
             for partition, position in enumerate(before):
                 self.projector.advance(self._view(rebuild.view), _generation(rebuild), partition, until=position)
@@ -240,14 +259,19 @@ class Rebuilds:
                 pointer,
                 live=rebuild.generation,
                 version=rebuild.version,
-                previous=pointer.live,
-                previous_version=pointer.version,
                 rebuild_id="" if pointer.rebuild_id == rebuild_id else pointer.rebuild_id,
-                effects_from=before,
+                # What a generation that is behind has had already was had by another one.
+                effects_from=tuple(map(max, before, pointer.effects_from or before)),
                 kept=self._kept(pointer, pointer.live, comes_back=rebuild.generation),
                 turns=pointer.turns + 1,
             )
-            done = msgspec.structs.replace(rebuild, state="flipped", finished_at=self.database.clock.now())
+            done = msgspec.structs.replace(
+                rebuild,
+                state="flipped",
+                finished_at=self.database.clock.now(),
+                followed=pointer.live,
+                followed_version=pointer.version,
+            )
             if self._swapped(rebuild, done, pointer, after):
                 return self.get(tenant, rebuild_id)
         raise _contended(rebuild.view)
@@ -264,20 +288,22 @@ class Rebuilds:
             if rebuild.state == "rolled_back":
                 return rebuild
             pointer = self._pointer(tenant, rebuild.view)
-            is_kept = rebuild.finished_at and self.database.clock.now() - rebuild.finished_at < KEPT
-            if pointer.live != rebuild.generation or pointer.previous is None or not is_kept:
+            followed = rebuild.followed
+            if followed is None or pointer.live != rebuild.generation or not self._is_kept(pointer, followed):
                 raise Conflict(
                     "rebuild_not_live",
                     f"Only a generation that is live, and was made less than {KEPT.days} days ago, can be rolled back.",
                 )
+            positions = self._positions(_generation(rebuild))
+            for partition, position in enumerate(positions):
+                generation = Generation(rebuild.view, followed, tenant)
+                self.projector.advance(self._view(rebuild.view), generation, partition, until=position)
             after = msgspec.structs.replace(
                 pointer,
-                live=pointer.previous,
-                version=pointer.previous_version,
-                previous=pointer.live,
-                previous_version=pointer.version,
-                effects_from=self._positions(_generation(rebuild)),
-                kept=self._kept(pointer, pointer.live, comes_back=pointer.previous),
+                live=followed,
+                version=rebuild.followed_version,
+                effects_from=tuple(map(max, positions, pointer.effects_from or positions)),
+                kept=self._kept(pointer, pointer.live, comes_back=followed),
                 turns=pointer.turns + 1,
             )
             if self._swapped(rebuild, msgspec.structs.replace(rebuild, state="rolled_back"), pointer, after):
@@ -291,15 +317,15 @@ class Rebuilds:
         Raises:
             Conflict: `rebuild_over`; it was swapped in.
         """
-        rebuild = self.get(tenant, rebuild_id)
-        if rebuild.state in ("flipped", "rolled_back"):
+        given_up = self._release(self.get(tenant, rebuild_id), "abandoned")
+        if given_up.state != "abandoned":
             raise Conflict("rebuild_over", "This rebuild has been swapped in; roll it back instead.")
-        return self._release(rebuild, "abandoned")
+        return given_up
 
     def _release(self, rebuild: Rebuild, state: State) -> Rebuild:
-        """End a rebuild without a swap, so that the next may run."""
+        """End a rebuild without a swap, so that the next may run; one that has gone further stays where it is."""
         for _ in range(TURNS_MAX):
-            if rebuild.state == state:
+            if rebuild.state not in BEFORE[state]:
                 return rebuild
             pointer = self._pointer(rebuild.tenant, rebuild.view)
             done = msgspec.structs.replace(rebuild, state=state, finished_at=self.database.clock.now())
@@ -314,14 +340,25 @@ class Rebuilds:
             rebuild = self.get(rebuild.tenant, rebuild.rebuild_id)
         raise _contended(rebuild.view)
 
+    def _may_be_live(self, rebuild: Rebuild, pointer: Pointer) -> bool:
+        """Tell whether a rebuild is whole, of the present, of the code that runs, and its rows still there."""
+        is_whole = len(rebuild.compared) == PARTITIONS and rebuild.known_at is None and rebuild.state != "abandoned"
+        is_there = rebuild.state == "running" or self._is_kept(pointer, rebuild.generation)
+        return is_whole and is_there and rebuild.version == self._view(rebuild.view).version
+
+    def _is_kept(self, pointer: Pointer, number: int) -> bool:
+        """Tell whether somebody may still come back to a generation."""
+        until = dict(pointer.kept).get(number)
+        return until is not None and until > to_micros(self.database.clock.now())
+
     def _swapped(self, before: Rebuild, after: Rebuild, pointer: Pointer, pointed: Pointer) -> bool:
         actions = [self._turned(before, after), self._pointed(before.tenant, before.view, pointer, pointed)]
         return carry_out(self.database, actions)
 
     def _kept(self, pointer: Pointer, leaves: int, *, comes_back: int | None = None) -> tuple[tuple[int, int], ...]:
         """Keep the generation that *leaves* for KEPT; one that comes back is not counted down any more."""
-        others = tuple((number, until) for number, until in pointer.kept if number not in (leaves, comes_back))
-        return (*others, (leaves, to_micros(self.database.clock.now() + KEPT)))
+        others = {number: until for number, until in pointer.kept if number != comes_back}
+        return tuple((others | {leaves: to_micros(self.database.clock.now() + KEPT)}).items())
 
     def _changed(self, rebuild: Rebuild, change: Moved) -> Rebuild:
         for _ in range(TURNS_MAX):

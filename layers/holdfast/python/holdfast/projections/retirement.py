@@ -29,6 +29,8 @@ PAGES_MAX: Final = 10
 OF_A_GENERATION: Final = ("V", "P", "X")
 """Rows, checkpoints and parked streams: the kinds of keys that name view, number and tenant."""
 PARTS: Final = 5
+GENERATIONS_MAX: Final = 500
+"""Taken along by one pass."""
 
 
 class Pass(msgspec.Struct, frozen=True):
@@ -53,9 +55,8 @@ class Retirement:
         return [
             Generation(view, number, tenant)
             for (tenant, view), pointer in pointers.items()
-            for number, until in pointer.kept
-            if until <= now
-        ]
+            for number in (*pointer.going, *(number for number, until in pointer.kept if until <= now))
+        ][:GENERATIONS_MAX]
 
     def walk(self, due: Iterable[Generation]) -> int:
         """
@@ -63,9 +64,10 @@ class Retirement:
 
         May be repeated, and stopped anywhere: what is gone is gone, and what is left is found by the next call.
         """
-        standing = self._standing() or Pass(tuple(due))
+        standing = self._standing() or Pass(tuple(each for each in due if self._mark(each)))
         if not standing.due:
             return 0
+        self._keep(standing)
         doomed, removed, start = set(standing.due), 0, standing.start
         for _ in range(PAGES_MAX):
             answer = self.database.read("Scan", self._request(start))
@@ -86,20 +88,30 @@ class Retirement:
         request: dict[str, Any] = {"TableName": self.tables.views, "ProjectionExpression": "pk, sk"}
         return request | {"ExclusiveStartKey": to_item(start)} if start else request
 
-    def _forget(self, generation: Generation) -> None:
-        """Take a generation off its pointer's list; if others change the pointer meanwhile, the next pass does it."""
+    def _mark(self, generation: Generation) -> bool:
+        """Put a generation where nobody comes back to it; False if somebody has just done so."""
         pointer = self._pointer(generation.tenant, generation.view)
-        after = msgspec.structs.replace(
-            pointer,
-            kept=tuple((number, until) for number, until in pointer.kept if number != generation.number),
-            previous=None if pointer.previous == generation.number else pointer.previous,
-            turns=pointer.turns + 1,
-        )
+        if generation.number in pointer.going:
+            return True
+        kept = dict(pointer.kept)
+        if kept.pop(generation.number, None) is None:
+            return False
+        going = (*pointer.going, generation.number)
+        return self._turn(generation, pointer, msgspec.structs.replace(pointer, kept=tuple(kept.items()), going=going))
+
+    def _forget(self, generation: Generation) -> None:
+        """Take a generation off its pointer; if others change that meanwhile, the next pass does it."""
+        pointer = self._pointer(generation.tenant, generation.view)
+        going = tuple(number for number in pointer.going if number != generation.number)
+        self._turn(generation, pointer, msgspec.structs.replace(pointer, going=going))
+
+    def _turn(self, generation: Generation, before: Pointer, after: Pointer) -> bool:
+        after = msgspec.structs.replace(after, turns=before.turns + 1)
         pk, sk = pointer_key(generation.view, generation.tenant)
-        change = Update("", {"pk": pk, "sk": sk}, (Is("turns", pointer.turns),), set=pointer_row(after))
-        update_guarded(
+        change = Update("", {"pk": pk, "sk": sk}, (Is("turns", before.turns),), set=pointer_row(after))
+        return update_guarded(
             self.database, change, table=self.tables.views, is_applied=lambda row: pointer_of(dict(row)) == after
-        )
+        )[0]
 
     def _pointer(self, tenant: str, view: str) -> Pointer:
         return pointer_of(get(self.database, self.tables.views, *pointer_key(view, tenant)))

@@ -22,13 +22,11 @@ class Generation(msgspec.Struct, frozen=True):
 
 
 class Pointer(msgspec.Struct, frozen=True):
-    """Which generation of a view is live for a tenant, and which may come back."""
+    """Which generation of a view is live for a tenant, and which others there are."""
 
     live: int = FIRST_GENERATION
     version: int = 1
     """Of the view that built the live generation."""
-    previous: int | None = None
-    previous_version: int = 1
     newest: int = FIRST_GENERATION
     rebuild_id: str = ""
     """The rebuild that runs; empty if none does."""
@@ -36,8 +34,16 @@ class Pointer(msgspec.Struct, frozen=True):
     """By partition, the position up to which the live generation's effects have been."""
     kept: tuple[tuple[int, int], ...] = ()
     """Generations that are not live, each with the time (in microseconds) until which it is kept."""
+    going: tuple[int, ...] = ()
+    """Generations that are being removed: nobody comes back to them."""
     turns: int = 0
     """How often it was changed: what every change is guarded by."""
+
+
+def is_there(pointer: Pointer, number: int) -> bool:
+    """Tell whether a generation can be read: it is live, kept, or being made."""
+    is_being_made = bool(pointer.rebuild_id) and number == pointer.newest
+    return number == pointer.live or is_being_made or number in dict(pointer.kept)
 
 
 def row_key(generation: Generation, key: Key) -> tuple[str, str]:
@@ -92,12 +98,11 @@ def pointer_of(row: dict[str, Any] | None) -> Pointer:
     return Pointer(
         live=row["live"],
         version=row["version"],
-        previous=row["previous"],
-        previous_version=row["previous_version"],
         newest=row["newest"],
         rebuild_id=row["rebuild_id"],
         effects_from=tuple(row["effects_from"]),
         kept=tuple((number, until) for number, until in row["kept"]),
+        going=tuple(row["going"]),
         turns=row["turns"],
     )
 
