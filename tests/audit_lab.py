@@ -126,7 +126,9 @@ class AuditLab:
         for _ in range(100):
             if not self.steps:
                 return
-            adapters.rebuilds().step(*self.steps.pop(0))
+            step = self.steps.pop(0)
+            if adapters.rebuilds().step(*step):
+                self.steps.append(step)
         raise Unavailable("unfinished", "The rebuild never ends.")
 
 

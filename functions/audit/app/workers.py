@@ -92,10 +92,16 @@ def rebuilder(event: Any, context: Any) -> dict[str, Any]:
 
     def step(body: bytes) -> None:
         asked = msgspec.json.decode(body, type=RebuildStep)
-        with deadline(triggers.seconds_for(context), adapters.database().clock):
-            with telling_of_damage(f"log/{asked.partition}"):
-                adapters.rebuilds().step(asked.tenant, asked.rebuild_id, asked.partition)
-            # Before the message is done with: whoever is cut off here is asked again, and tells again.
+        place = (asked.tenant, asked.rebuild_id, asked.partition)
+        with (
+            deadline(triggers.seconds_for(context), adapters.database().clock),
+            telling_of_damage(f"log/{asked.partition}"),
+        ):
+            is_unfinished = adapters.rebuilds().step(*place)
+        # Before the message is done with: whoever is cut off here is asked again, and tells again.
+        if is_unfinished:
+            adapters.send_step(*place)
+        else:
             announce_if_over(asked.tenant, asked.rebuild_id)
 
     return each_message(event, step)

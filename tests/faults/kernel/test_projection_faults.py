@@ -51,7 +51,8 @@ class Work:
                 return
             step = self.messages.pop(self.noise.randrange(len(self.messages)))
             for _ in range(self.noise.choice((1, 1, 2))):
-                self.rebuilds(transport).step(*step)
+                if self.rebuilds(transport).step(*step):
+                    self.messages.append(step)
         raise AssertionError(f"There is work after {STEPS_MAX} steps.")
 
     def start(self, rebuild_id: str = "r1", view: str = "per-stream", **more: Any) -> Rebuild:
@@ -287,6 +288,66 @@ def test_a_rebuild_killed_at_any_call_goes_on(lab, at, after):
     lab.check_views_of("per-stream", 2)
 
 
+@pytest.mark.parametrize("seconds", range(1, 9))
+def test_a_step_whose_time_is_over_anywhere_asks_for_another(lab, seconds):
+    indexed(lab, 1, 40)
+    lab.project()
+    work = Work(lab, random.Random(1))
+    work.start()
+    step = work.messages[1]
+
+    class Slow:
+        def call(self, operation: str, request: Any) -> Any:
+            lab.clock.advance(timedelta(seconds=1))
+            return lab.transport.call(operation, request)
+
+    with deadline(seconds, lab.clock):
+        assert work.rebuilds(Slow()).step(*step)
+    work.drain()
+    assert work.state() == "flipped"
+
+
+def test_giving_up_a_rebuild_that_was_swapped_in_changes_nothing(lab):
+    work = replaced(lab)
+
+    with pytest.raises(Conflict) as refused:
+        work.rebuilds().abandon(lab.tenant, "r1")
+
+    assert refused.value.code == "rebuild_over"
+    assert work.state() == "flipped"
+    lab.clock.advance(timedelta(days=8))
+    walk(lab)
+    lab.check_views_of("per-stream", 2)
+
+
+def test_a_rebuild_that_waited_too_long_cannot_become_live(lab):
+    indexed(lab, 1)
+    lab.project()
+    work = Work(lab, random.Random(1))
+    work.start(auto_flip=False)
+    work.drain()
+    assert work.state() == "ready"
+    lab.clock.advance(timedelta(days=8))
+
+    with pytest.raises(Conflict) as refused:
+        work.rebuilds().flip(lab.tenant, "r1")
+
+    assert refused.value.code == "rebuild_not_ready"
+
+
+def test_each_rebuild_is_rolled_back_to_what_it_followed(lab):
+    work = replaced(lab)
+    work.start("r2")
+    work.drain()
+    assert lab.views().pointer("per-stream").live == 3
+
+    work.rebuilds().rollback(lab.tenant, "r2")
+    assert lab.views().pointer("per-stream").live == 2
+    work.rebuilds().rollback(lab.tenant, "r1")
+    assert lab.views().pointer("per-stream").live == 1
+    lab.check_views_of("per-stream", 1)
+
+
 def test_starting_again_with_the_same_id_is_one_rebuild(lab):
     indexed(lab, 1)
     lab.project()
@@ -350,7 +411,7 @@ def test_effects_had_while_a_rebuild_was_ending_are_not_had_again(lab):
     work.start(view="every")
     *most, last = work.messages
     for step in most:
-        work.rebuilds().step(*step)
+        assert not work.rebuilds().step(*step)
     lab.indexer().index(lab.grow(random.Random(9), 6))
     project()  # by the generation that is still the live one
     work.messages = [last]

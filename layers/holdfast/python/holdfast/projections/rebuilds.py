@@ -104,7 +104,7 @@ class Rebuilds:
     tables: Tables
     projector: Projector
     send: Callable[[str, str, int], None]
-    """Ask a worker for a step of (tenant, rebuild_id, partition); it may come more than once, and late."""
+    """Ask a worker for the first step of (tenant, rebuild_id, partition); it may come more than once, and late."""
 
     def start(
         self,
@@ -184,30 +184,34 @@ class Rebuilds:
         generation = _generation(rebuild)
         return tuple(self.projector.checkpoint(generation, partition) for partition in range(PARTITIONS))
 
-    def step(self, tenant: str, rebuild_id: str, partition: int) -> None:
+    def step(self, tenant: str, rebuild_id: str, partition: int) -> bool:
         """
-        Carry a rebuild on in one partition, as far as the time for it goes; ask for the next step if there is more.
+        Carry a rebuild on in one partition, as far as the time for it goes; tell whether there is more to do.
 
-        May be repeated, and run beside itself. The step that completes the last partition finishes the rebuild.
+        Whoever is told so asks for the next step, outside of the deadline that this one had. May be repeated, and run
+        beside itself. The step that completes the last partition finishes the rebuild.
         """
+        try:
+            return self._step(tenant, rebuild_id, partition)
+        except Unavailable as error:
+            if error.code not in ("unfinished", "out_of_time"):
+                raise
+            return True
+
+    def _step(self, tenant: str, rebuild_id: str, partition: int) -> bool:
         rebuild = self._find(tenant, rebuild_id)
         if rebuild is None or rebuild.is_over:
-            return
+            return False
         if rebuild.version != self._view(rebuild.view).version:
             # Other code would go on where this one began: nobody could say what the rows are of.
             self._release(rebuild, "abandoned")
-            return
+            return False
         if partition not in {compared.partition for compared in rebuild.compared}:
-            try:
-                compared = self._compared(rebuild, partition)
-            except Unavailable as error:
-                if error.code != "unfinished":
-                    raise
-                self.send(tenant, rebuild_id, partition)
-                return
+            compared = self._compared(rebuild, partition)
             rebuild = self._changed(rebuild, lambda found: _with(found, compared))
         if len(rebuild.compared) == PARTITIONS and not rebuild.is_over:
             self._finish(rebuild)
+        return False
 
     def _compared(self, rebuild: Rebuild, partition: int) -> Compared:
         """Bring one partition to where the live generation stands, and look at both."""
