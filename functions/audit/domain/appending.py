@@ -11,13 +11,15 @@ from holdfast.cloudevents import Attributes
 from holdfast.errors import Denied, Invalid
 from holdfast.ids import derived
 from holdfast.sealing import Sealer
-from holdfast.streams import ANY, EVENTS_MAX, Append, Commit, Expected, check_stream
+from holdfast.streams import ANY, EVENTS_MAX, Append, Commit, Expected, category_of, check_stream
 from holdfast.streams.packing import fingerprint_of
 
 VERSION_MAX: Final = 2**53 - 1
 """The largest version that JSON carries exactly."""
 WINNER_EVENTS_MAX: Final = 100
 """Events handed back by a refused append; more of them are read."""
+OWN_CATEGORIES: Final = frozenset({"access", "subjects"})
+"""What is told there is told by the service itself: who read, and what was done about a data subject."""
 APPENDS_MAX: Final = 20
 """Streams that one commit reaches."""
 
@@ -63,6 +65,7 @@ def understand_append(request: AppendRequest, *, stream: str, caller: Caller, se
         Denied: `actor_not_allowed`.
         Conflict: `subject_erased`.
     """
+    _check_category(stream, "")
     expected = understand_expected(request)
     understood = _Events.of(request, caller, scope=())
     _check_identities([understood])
@@ -98,6 +101,7 @@ def understand_commit(requests: Sequence[tuple[str, AppendRequest]], *, caller: 
                 "Name each stream once, and put all its events into one append.",
                 pointer=f"/appends/{index}/stream",
             )
+        _check_category(stream, f"/appends/{index}/stream")
         expected = understand_expected(request)
         named[stream] = _Events.of(request, caller, scope=(stream,))
         appends.append(named[stream].append_to(stream, expected, sealer))
@@ -202,6 +206,15 @@ def _with_id(event: Any, caller: Caller, place: tuple[str, ...]) -> Any:
     if key is None or not isinstance(event, dict) or event.get("id") is not None:
         return event
     return {**event, "id": derived("event", key, *place)}
+
+
+def _check_category(stream: str, pointer: str) -> None:
+    if category_of(stream) in OWN_CATEGORIES:
+        raise Invalid(
+            "invalid_stream",
+            "The streams of the categories access and subjects are written by the audit trail itself; choose another.",
+            pointer=pointer or None,
+        )
 
 
 def _listed(request: AppendRequest) -> list[Any]:

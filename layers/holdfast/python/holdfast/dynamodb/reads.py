@@ -71,13 +71,15 @@ def query(
     prefix: str | None = None,
     newest_first: bool = False,
     limit: int | None = None,
+    first_page: int | None = None,
 ) -> Iterator[Row]:
     """
     Yield the rows of one partition in the order of their sort key, page by page as they are asked for.
 
     Beyond *after* (before it, if newest first), or from *first* on, and up to and with *until*; only those that begin
     with *prefix*. With a *limit*, no more than that many rows are read. DynamoDB takes one condition on a sort key, so
-    where two bounds are given it is told the nearer one and the walk ends at the other.
+    where two bounds are given it is told the nearer one and the walk ends at the other. A walk that may end early asks
+    for a *first_page* of so many rows, and for twice as many with each page: what is not looked at is paid for too.
     """
     condition, values = _condition(pk, after=after, first=first, until=until, prefix=prefix, newest_first=newest_first)
     request: dict[str, Any] = {
@@ -87,10 +89,11 @@ def query(
         "ConsistentRead": True,
         "ScanIndexForward": not newest_first,
     }
-    left = limit
+    left, page = limit, first_page
     while left is None or left > 0:
-        if left is not None:
-            request["Limit"] = left
+        sizes = [size for size in (left, page) if size is not None]
+        if sizes:
+            request["Limit"] = min(sizes)
         answer = database.read("Query", request)
         for item in answer["Items"]:
             row = from_item(item)
@@ -100,6 +103,7 @@ def query(
         if "LastEvaluatedKey" not in answer:
             return
         left = None if left is None else left - len(answer["Items"])
+        page = None if page is None else 2 * page
         request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
 

@@ -70,10 +70,12 @@ class LogReader:
         check_partition(partition)
         return read_heads(self.database, self.tables, [(self.tenant, partition)])[0]
 
-    def entries(self, partition: int, after: int = 0, *, until: int | None = None) -> Iterator[Entry]:
+    def entries(
+        self, partition: int, after: int = 0, *, until: int | None = None, first_page: int | None = None
+    ) -> Iterator[Entry]:
         """Yield the commits that hold positions beyond *after*, in order, read as they are asked for."""
         check_partition(partition)
-        return entries(self.database, self.tables, self.tenant, partition, after, until=until)
+        return entries(self.database, self.tables, self.tenant, partition, after, until=until, first_page=first_page)
 
     def segment(self, partition: int, last_position: int) -> Iterator[Entry]:
         """Yield the commits of the one segment that ends at *last_position*; none if there is none."""

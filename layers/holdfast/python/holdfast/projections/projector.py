@@ -43,6 +43,8 @@ from holdfast.retry import seconds_left
 from holdfast.streams.companions import Is, Update
 from holdfast.streams.packing import unpack
 
+SEGMENTS_FIRST: Final = 8
+"""Segments asked for with the first page, of up to 100 commits each: as many as a batch mostly needs."""
 ROUNDS_MAX: Final = 10_000
 """Batches in one call."""
 
@@ -143,7 +145,7 @@ class Projector:
 
     def entries(self, step: Step, after: int, until: int, *, stream: str | None = None) -> Iterator[Entry]:
         log = LogReader(self.database, self.tables, step.generation.tenant)
-        for entry in log.entries(step.partition, after, until=until):
+        for entry in log.entries(step.partition, after, until=until, first_page=SEGMENTS_FIRST):
             if stream is None or entry.reference.stream == stream:
                 yield entry
 
