@@ -70,7 +70,7 @@ class TestOnTheEngine(ArchivedStreamPromises):
             newest = stores.of(tenant, "x").last("orders/1")
             Indexer(connection, made.tables, print).index([Hint(tenant, "orders/1", newest.first_version)])
             clock.advance(timedelta(days=100))
-            stuck = []
+            stuck: list[object] = []
             archiver = Archiver(connection, made.tables, objects, stuck.append)
             for partition in range(PARTITIONS):
                 while archiver.partition(tenant, partition).archive():
