@@ -78,3 +78,13 @@ def test_the_commands_and_their_options_are_those_of_the_command_line():
     for name, command in commands.items():
         options = {long for option in command.params for long in option.opts if long.startswith("--")}
         assert set(re.findall(r"--[\w-]+", rows[name])) == options - {"--help"}
+
+
+def test_the_metrics_and_the_published_events_are_those_of_the_code():
+    sources = "".join(path.read_text() for path in (ROOT / "functions/audit").rglob("*.py"))
+    counted = set(re.findall(r'\bcount\("(\w+)"', sources)) | set(re.findall(r'add_metric\("(\w+)"', sources))
+    listed = README.partition("(namespace `Holdfast`):")[2].partition("; with API")[0]
+    published = {path.stem for path in (ROOT / "events/audit").glob("*.json") if "." in path.stem}
+
+    assert set(re.findall(r"`(\w+)`", listed)) == counted
+    assert set(re.findall(r"`holdfast\.audit\.([\w.]+)\.v1`", README)) == published
