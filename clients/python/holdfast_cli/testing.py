@@ -36,6 +36,8 @@ SOAK_VARIABLE = "HOLDFAST_SOAK"
 ALONE = ("unit", "property", "faults")
 """The kinds of tests that need no running stack."""
 ON_STACK = ("local", "browser")
+ONE_BY_ONE, BY_FILE = "worksteal", "loadfile"
+"""How workers share the tests. On the stack a file's tests tell one tenant's story, so they stay together."""
 
 STATIC: Mapping[str, Sequence[str]] = {
     "ruff check": ("-m", "ruff", "check", "--quiet"),
@@ -154,7 +156,7 @@ def run(selection: Selection) -> dict[str, Count]:
         if selection.is_everything:
             counts["static"] = _run_static()
         if selection.alone:
-            _run_pytest(selection.alone, selection, Path(results, "alone.xml"), {}, counts)
+            _run_pytest(selection.alone, selection, ONE_BY_ONE, Path(results, "alone.xml"), {}, counts)
         if stack is not None:
             _run_on_stack(stack, selection, Path(results, "stack.xml"), counts)
     return counts
@@ -178,17 +180,22 @@ def _run_on_stack(stack: "_Stack", selection: Selection, report: Path, counts: d
     say("── waiting for the local stack")
     if stack.wait_until_ready():
         say(f"── the stack is ready (waited {time.monotonic() - started:.1f} s more)")
-        _run_pytest(selection.on_stack, selection, report, {TEST_HOME_VARIABLE: str(stack.home)}, counts)
+        _run_pytest(selection.on_stack, selection, BY_FILE, report, {TEST_HOME_VARIABLE: str(stack.home)}, counts)
     else:
         counts.setdefault("local", Count()).fail("the local stack did not start")
         say(stack.last_words())
 
 
 def _run_pytest(
-    paths: Sequence[str], selection: Selection, report: Path, variables: Mapping[str, str], counts: dict[str, Count]
+    paths: Sequence[str],
+    selection: Selection,
+    sharing: str,
+    report: Path,
+    variables: Mapping[str, str],
+    counts: dict[str, Count],
 ) -> None:
     say(f"── pytest {' '.join(paths)}")
-    options = ["-q", "-n", str(WORKERS), "--dist", "loadgroup", f"--junitxml={report}", "-o", "junit_family=xunit2"]
+    options = ["-q", "-n", str(WORKERS), "--dist", sharing, f"--junitxml={report}", "-o", "junit_family=xunit2"]
     if selection.keyword is not None:
         options += ["-k", selection.keyword]
     if selection.soak is None:

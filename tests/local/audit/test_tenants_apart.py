@@ -106,13 +106,16 @@ def world(tenant: OwnTenant) -> dict[str, Any]:
         f"/v1/rebuilds/{tenant.audit.rebuild('streams', SECRET, auto_flip=False, idempotency_key='k').rebuild_id}"
     )
     subscription = tenant.get("/v1/subscriptions/ours")
+    hold = tenant.audit.hold(SUBJECT, "ours").holds
+    # The hold is an event of a stream, too, which its list shows a moment later.
+    streams = list(tenant.audit.streams("", wait_for=(f"subjects/{SUBJECT}", 1)))
     return {
         "events": tenant.get("/v1/streams/accounts~1/events"),
         "state": tenant.get("/v1/streams/accounts~1/state"),
-        "streams": tenant.get("/v1/streams")["items"],
+        "streams": streams,
         "rebuild": {name: rebuilds[name] for name in ("rebuild_id", "reason", "generation")},
         "subscription": {name: subscription[name] for name in ("target", "types", "created_at")},
-        "hold": tenant.audit.hold(SUBJECT, "ours").holds,
+        "hold": hold,
     }
 
 
