@@ -47,6 +47,19 @@ class Home:
         """Everything that `reset` forgets: not the engine's environment, the caches and the logs."""
         return (self.path / "state", self.path / "s3", self.path / "tmp", self.checkpoints)
 
+    @property
+    def installed(self) -> tuple[Path, ...]:
+        """What is installed and built, and is the same whoever uses it."""
+        return (self.path / "engine", self.path / "build")
+
+    def share_installed(self, other: "Home") -> None:
+        """Use what is installed and built for *other*, and never what is stored there."""
+        for own, others in zip(self.installed, other.installed, strict=True):
+            others.mkdir(parents=True, exist_ok=True)
+            own.parent.mkdir(parents=True, exist_ok=True)
+            if not own.exists():
+                own.symlink_to(others.resolve())
+
     def supervisor_pid(self) -> int | None:
         """Say which process supervises this home now; None if none does."""
         return locks.owner(self.lock)

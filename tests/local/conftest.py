@@ -15,18 +15,16 @@ from typing import Any
 
 import pytest
 
+import stacks
 from stacks.local import clients, locks, processes
 from stacks.local.running import Home, Running, load
 from stacks.local.stack import down, up_detached
 from stacks.services import SERVICES
 
 ROOT = Path(__file__).parents[2]
-SHARED_HOME = Path(os.environ.get("HOLDFAST_HOME", ROOT / ".holdfast"))
 START_SECONDS_MAX = 300.0
 PORTS = (20_000, 32_000)
 PORT_TRIES_MAX = 100
-SHARED = ("engine", "build")
-"""What the tests' stacks share with the developer's: what is installed and built, never what is stored."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +86,7 @@ def shared_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def share_installed(home: Path) -> None:
     """Let a home use what is installed and built for the developer's own; installing it again takes a minute."""
-    home.mkdir(parents=True, exist_ok=True)
-    for name in SHARED:
-        (SHARED_HOME / name).mkdir(parents=True, exist_ok=True)
-        if not (home / name).exists():
-            (home / name).symlink_to(SHARED_HOME / name)
+    Home(home).share_installed(Home(stacks.home()))
 
 
 def free_ports() -> int:

@@ -306,7 +306,9 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 def _start(folder: Path) -> _Stack:
     from stacks.local import stack  # noqa: PLC0415
+    from stacks.local.running import Home  # noqa: PLC0415
 
+    Home(folder).share_installed(Home(home()))
     with told_stack_errors():
         # Whatever a killed run left behind goes first: its processes, then its data.
         stack.reset(folder, _Silence())

@@ -1,12 +1,9 @@
 import json
-import time
 
 import pytest
 
 from holdfast.errors import Invalid
 from holdfast.strict_json import DEPTH_MAX, INTEGER_MAX, MEMBERS_MAX, parse
-
-BODY_BYTES_MAX = 4 * 1024 * 1024
 
 
 def refusal(raw: bytes) -> tuple[str, str | None]:
@@ -91,14 +88,3 @@ def test_the_member_bound_is_exact():
 
     assert refusal(b'{"list": [' + full + b",0]}") == ("too_many_members", "/list")
     assert refusal(b"{" + b",".join(b'"%d":0' % n for n in range(MEMBERS_MAX + 1)) + b"}") == ("too_many_members", "")
-
-
-@pytest.mark.parametrize("element", [b"1", b'""', b"[]", b"{}", b'{"a":1}', b'"\\ud83d\\ude00"', b"1.0e100"])
-def test_the_worst_body_of_the_largest_size_is_read_in_bounded_time(element: bytes):
-    row = b"[" + b",".join([element] * 9_000) + b"]"
-    raw = b"[" + b",".join([row] * (BODY_BYTES_MAX // (len(row) + 1))) + b"]"
-
-    started = time.process_time()
-    parse(raw)
-
-    assert time.process_time() - started < 3.0  # measured: 0.6 s; the margin is for a busy machine
