@@ -156,7 +156,7 @@ def run(selection: Selection) -> dict[str, Count]:
         if selection.is_everything:
             counts["static"] = _run_static()
         if selection.alone:
-            _run_pytest(selection.alone, selection, ONE_BY_ONE, Path(results, "alone.xml"), {}, counts)
+            _run_pytest(selection.alone, selection, Path(results, "alone.xml"), {}, counts, sharing=ONE_BY_ONE)
         if stack is not None:
             _run_on_stack(stack, selection, Path(results, "stack.xml"), counts)
     return counts
@@ -180,7 +180,8 @@ def _run_on_stack(stack: "_Stack", selection: Selection, report: Path, counts: d
     say("── waiting for the local stack")
     if stack.wait_until_ready():
         say(f"── the stack is ready (waited {time.monotonic() - started:.1f} s more)")
-        _run_pytest(selection.on_stack, selection, BY_FILE, report, {TEST_HOME_VARIABLE: str(stack.home)}, counts)
+        variables = {TEST_HOME_VARIABLE: str(stack.home)}
+        _run_pytest(selection.on_stack, selection, report, variables, counts, sharing=BY_FILE)
     else:
         counts.setdefault("local", Count()).fail("the local stack did not start")
         say(stack.last_words())
@@ -189,10 +190,11 @@ def _run_on_stack(stack: "_Stack", selection: Selection, report: Path, counts: d
 def _run_pytest(
     paths: Sequence[str],
     selection: Selection,
-    sharing: str,
     report: Path,
     variables: Mapping[str, str],
     counts: dict[str, Count],
+    *,
+    sharing: str,
 ) -> None:
     say(f"── pytest {' '.join(paths)}")
     options = ["-q", "-n", str(WORKERS), "--dist", sharing, f"--junitxml={report}", "-o", "junit_family=xunit2"]
