@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from functions.audit import adapters
@@ -77,7 +78,7 @@ class AuditLab:
         return self.signer
 
     def _principal(self, tenant: str) -> Any:
-        return type(self.door.principal)(tenant=tenant, subject="ann", scopes=self.door.principal.scopes, jti="j")
+        return msgspec.structs.replace(self.door.principal, tenant=tenant)
 
     def as_tenant(self, tenant: str) -> None:
         self.door.principal = self._principal(tenant)

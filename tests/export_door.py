@@ -84,6 +84,6 @@ class ExportDoor:
             case ["anchors", seq]:
                 return self.anchors.for_tenant(self.anchors.get(int(seq)), self.lab.tenant)
             case ["keys"]:
-                return public_keys([self.signer])
+                return public_keys([self.signer.public_key])
             case _:
                 raise AssertionError(path)

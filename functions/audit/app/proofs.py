@@ -6,15 +6,15 @@ import msgspec
 
 from functions.audit import adapters
 from functions.audit.app.door import STORE_ERRORS, app
+from functions.audit.app.log import partition_named
 from functions.audit.app.recording import recorded
 from holdfast.anchors import TenantAnchor, public_keys
 from holdfast.errors import NotFound
 from holdfast.exporting import Place
 from holdfast.http import Caller
 from holdfast.http.faults import WHOLE_NUMBER
-from holdfast.log.reader import check_partition
 
-SIGNER_ERRORS = {503: ["signer_unavailable", "store_unavailable"]}
+SIGNER_ERRORS = {**STORE_ERRORS, 503: ["signer_unavailable", "store_unavailable"]}
 ANCHOR_ERRORS = {**STORE_ERRORS, 404: ["anchor_not_found"]}
 EXPORT_ERRORS = {
     **STORE_ERRORS,
@@ -25,7 +25,8 @@ EXPORT_ERRORS = {
 
 
 class ExportQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    partition: int
+    partition: str
+    """Its number, as in the routes of the log."""
     from_leaf: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)] = 0
     """The first commit to export; the roots of those before it come first."""
     cursor: str | None = None
@@ -62,19 +63,23 @@ def get_anchor(caller: Caller, seq: str) -> TenantAnchor:
 
 @app.get("/v1/keys", scope="audit:verify", raises=SIGNER_ERRORS)
 def get_keys(caller: Caller) -> KeysAnswer:  # noqa: ARG001 - the same for every tenant, and for none without a token
-    """Tell the keys that anchors are signed with. Whoever checks an anchor pins its key, and does not ask for it."""
-    return KeysAnswer(**public_keys([adapters.signer()]))
+    """
+    Tell the keys of anchors: the one that they are signed with now, then those that they were signed with before.
+
+    Whoever checks an anchor pins its key, and does not ask for it.
+    """
+    return KeysAnswer(**public_keys(adapters.anchors().named_keys()))
 
 
 @app.get("/v1/export", scope="audit:verify", raises=EXPORT_ERRORS)
 @recorded("export")
 def get_export(caller: Caller, query: ExportQuery) -> ExportAnswer:
     """Export a partition of the log with all its events, a page at a time."""
-    check_partition(query.partition)
-    asked = ("export", query.partition, query.from_leaf)
+    partition = partition_named(query.partition)
+    asked = ("export", partition, query.from_leaf)
     place = None
     if query.cursor is not None:
         place = msgspec.convert(adapters.cursors().open(caller.tenant, asked, query.cursor), Place)
-    page = adapters.exporter_of(caller.tenant).page(query.partition, query.from_leaf, place)
+    page = adapters.exporter_of(caller.tenant).page(partition, query.from_leaf, place)
     cursor = adapters.cursors().seal(caller.tenant, asked, page.following) if page.following else None
     return ExportAnswer(page.lines, cursor)

@@ -6,7 +6,7 @@ it reads for one page is bounded, whatever it finds: a page may be empty and sti
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime, timedelta
+from datetime import MAXYEAR, UTC, date, datetime
 from typing import Any, Final
 
 import msgspec
@@ -19,8 +19,8 @@ ROWS_MAX: Final = 1_000
 """Rows read for one page."""
 BUCKETS_MAX: Final = 64
 """Buckets looked into for one page; an empty one costs a request too."""
-SPAN_MAX: Final = timedelta(days=5 * 366)
-"""From the first to the last moment that one search asks for."""
+SPAN_YEARS_MAX: Final = 5
+"""By the calendar, from the first to the last moment that one search asks for."""
 VALUE_BYTES_MAX: Final = 512
 """Of what is searched for: no event holds more (CloudEvents attributes that are parts of keys)."""
 FACETS: Final = ("subject", "actor", "type")
@@ -117,8 +117,19 @@ def check_span(first: datetime | None, last: datetime | None) -> None:
         return
     if first > last:
         raise Invalid("invalid_range", "`from` lies behind `to`.", pointer="/from")
-    if last - first > SPAN_MAX:
+    if last > _years_after(first, SPAN_YEARS_MAX):
         raise Invalid("invalid_range", "From `from` to `to` are more than five years: ask for less.", pointer="/to")
+
+
+def _years_after(moment: datetime, years: int) -> datetime:
+    """Move *moment* on by years of the calendar; from a 29 February to the first of March where there is none."""
+    year = moment.year + years
+    if year > MAXYEAR:
+        return datetime.max.replace(tzinfo=UTC)
+    try:
+        return moment.replace(year=year)
+    except ValueError:
+        return moment.replace(year=year, month=3, day=1)
 
 
 def find(search: Search, span: Span | None, read: Read, *, place: Place | None, limit: int) -> SearchPage:

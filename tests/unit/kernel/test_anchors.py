@@ -19,7 +19,7 @@ from holdfast.aws import client
 from holdfast.clock import ManualClock, to_micros
 from holdfast.errors import NotFound, Unavailable
 from holdfast.log.values import Head, log_id
-from holdfast.objects import Damaged
+from holdfast.objects import Damaged, MemoryObjects
 from holdfast.proofs import leaf_hash, root, verify_inclusion
 from tests.anchored import SERVICE, World, leaf_fields
 from tests.dynamo_tables import REGION
@@ -224,6 +224,38 @@ def test_an_anchor_that_is_gone_or_another_is_damage(world, anchors):
         world.anchors(objects=forged.objects).latest()
 
 
+def test_keys_that_have_signed_are_named_for_ever(world, anchors):
+    assert anchors.named_keys() == [world.signer.public_key]
+    world.grow("ann", 0, 1)
+    anchors.sign()
+    others = [MemorySigner(), MemorySigner()]
+    for size, signer in enumerate([others[0], others[1], world.signer], start=2):
+        world.grow("ann", 0, size)
+        world.anchors(signer=signer).sign()
+
+    named = anchors.named_keys()
+    assert named[0] == world.signer.public_key
+    assert {*named[1:]} == {signer.public_key for signer in others}
+    assert len(named) == 3
+    assert [anchor.key_id for anchor in world.chain()] == [
+        key_id_of(signer) for signer in (world.signer, *others, world.signer)
+    ]
+
+
+def test_a_key_that_was_to_sign_is_named_before_its_anchor_stands(world, anchors):
+    class Cut(MemoryObjects):
+        def put_new(self, key: str, body: bytes) -> bool:
+            raise Unavailable("store_unavailable", "no answer")
+
+    world.grow("ann", 0, 1)
+    signer = MemorySigner()
+    with pytest.raises(Unavailable):
+        world.anchors(objects=Cut(), signer=signer).sign()
+
+    assert world.chain() == []
+    assert signer.public_key in anchors.named_keys()
+
+
 # --- One tenant's view
 
 
@@ -277,7 +309,7 @@ class SignerPromises:
         assert not is_signed(signer.public_key, b"", b"message")
 
     def test_its_name_is_found_among_the_published_keys(self, signer: Signer):
-        (jwk,) = public_keys([signer])["keys"]
+        (jwk,) = public_keys([signer.public_key])["keys"]
 
         assert jwk["kid"] == key_id_of(signer)
         assert (jwk["kty"], jwk["crv"], jwk["alg"]) == ("EC", "P-256", "ES256")

@@ -14,10 +14,10 @@ from holdfast.anchors.statements import (
     view_of,
 )
 from holdfast.clock import to_micros
-from holdfast.dynamodb.attributes import ordered
-from holdfast.dynamodb.reads import get
+from holdfast.dynamodb.attributes import ordered, to_item
+from holdfast.dynamodb.reads import get, query
 from holdfast.dynamodb.tables import Tables
-from holdfast.dynamodb.writes import Database, update_guarded
+from holdfast.dynamodb.writes import Database, put_new, update_guarded
 from holdfast.errors import NotFound, Unavailable
 from holdfast.log.heads import heads
 from holdfast.log.values import SOLE
@@ -27,6 +27,8 @@ from holdfast.streams.companions import Is, Missing, Row, Update
 PREFIX: Final = "anchors/"
 POINTER: Final = "AN#"
 """The partition key of the row that says how far the anchors have come; it may be behind by a crash."""
+KEYS: Final = "AN#keys"
+"""The partition key of the rows that name the keys which have signed, each by its id."""
 SEQ_MAX: Final = 10**16 - 1
 """What a key's digits hold."""
 
@@ -61,6 +63,8 @@ class Anchors:
         newest = self._newest_after(pointed)
         following = self._following(newest)
         if following:
+            if newest is None or newest.key_id != following.key_id:
+                self._note_key(following)
             newest = self._keep(following)
         if newest is None or newest.said.seq == pointed:
             return None
@@ -89,6 +93,12 @@ class Anchors:
             raise NotFound("anchor_not_found", "There is no such anchor; the newest is at /v1/anchors/latest.")
         return anchor
 
+    def named_keys(self) -> list[bytes]:
+        """Name the public keys (DER): the one that signs now, then those that have signed before."""
+        signing = self.signer.public_key
+        noted = [row["key"] for row in query(self.database, self.tables.log, KEYS)]
+        return [signing, *(key for key in noted if key != signing)]
+
     def for_tenant(self, anchor: Anchor, tenant: str) -> TenantAnchor:
         """Show *anchor* to one tenant: its own heads, and the paths that prove them."""
         return view_of(anchor, tenant)
@@ -116,6 +126,11 @@ class Anchors:
             # Kept, it would stand under its number for years.
             raise Unavailable("bad_signature", "The signer answered with a signature that is none; repeat.")
         return Anchor(statement, signature, key_id_of(self.signer), leaves)
+
+    def _note_key(self, anchor: Anchor) -> None:
+        """Note the key of *anchor* before it is kept: no anchor stands whose key is not named."""
+        row: Row = {"pk": KEYS, "sk": anchor.key_id, "key": self.signer.public_key, "seq": anchor.said.seq}
+        put_new(self.database, self.tables.log, to_item(row))
 
     def _keep(self, anchor: Anchor) -> Anchor:
         seq = anchor.said.seq

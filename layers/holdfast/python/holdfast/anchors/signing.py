@@ -43,9 +43,9 @@ def key_id_of(signer: Signer) -> str:
     return jwk_of(signer.public_key)["kid"]
 
 
-def public_keys(signers: Iterable[Signer]) -> dict[str, list[dict[str, str]]]:
-    """Publish keys as a JWK set (RFC 7517). For information: a verifier pins its key."""
-    return {"keys": [jwk_of(signer.public_key) for signer in signers]}
+def public_keys(keys: Iterable[bytes]) -> dict[str, list[dict[str, str]]]:
+    """Publish keys (DER) as a JWK set (RFC 7517). For information: a verifier pins its key."""
+    return {"keys": [jwk_of(key) for key in keys]}
 
 
 def is_signed(public_key: bytes, signature: bytes, message: bytes) -> bool:
