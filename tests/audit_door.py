@@ -22,7 +22,7 @@ class Door:
     """Requests as API Gateway hands them over, by a caller whose rights a test may change."""
 
     def __init__(self) -> None:
-        self.principal = Principal(tenant="acme", subject="ann", scopes=ALL, jti="j")
+        self.principal = Principal(tenant="acme", subject="ann", scopes=ALL, jti="j", expires=2**40)
 
     def authenticate(self, header: str | None) -> Principal:
         if header is None:

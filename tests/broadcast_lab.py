@@ -17,7 +17,7 @@ from holdfast.log.values import PARTITIONS, partition_of
 from holdfast.tailing import Tailed, Tailing
 from tests.memory_dynamodb import MemoryTransport
 
-ANN = Principal("acme", "ann", frozenset({"audit:read"}), "jti-ann")
+ANN = Principal("acme", "ann", frozenset({"audit:read"}), "jti-ann", expires=2**40)
 
 _NUMBERS = itertools.count()
 

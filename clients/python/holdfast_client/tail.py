@@ -18,7 +18,7 @@ import msgspec
 from holdfast_client.audit_queries import PARTITIONS, LogEntry, LogPage, Ticket
 from holdfast_client.errors import HoldfastError, Unavailable
 from holdfast_client.events import RecordedEvent
-from holdfast_client.tail_cursor import Cursor, Missing, Refused, Taken
+from holdfast_client.tail_cursor import Cursor, Missing, Refused, Taken, TokenEnded
 from holdfast_client.transport import Transport
 
 if TYPE_CHECKING:
@@ -185,10 +185,11 @@ class Tail:
             try:
                 with closing(socket):
                     yield from self._listen(socket)
+            except (Ended, TokenEnded):
+                # The next ticket is asked for with the token as it is then; if that has ended too, HTTP calls say so.
+                self._sleep(random.uniform(0, REOPEN_SECONDS_MAX))  # noqa: S311 - spreads load, guards nothing
             except Refused:
                 self._silent = SILENT_MAX
-            except Ended:
-                self._sleep(random.uniform(0, REOPEN_SECONDS_MAX))  # noqa: S311 - spreads load, guards nothing
             if self._silent >= SILENT_MAX:
                 self._silent = 0
                 yield from self._poll()

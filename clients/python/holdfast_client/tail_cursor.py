@@ -35,6 +35,11 @@ class Refused(Exception):
     """The server will not go on with this connection."""
 
 
+class TokenEnded(Refused):
+    """The token has ended that the connection was opened with; one that is opened with a newer token goes on."""
+
+
+_TOKEN_ENDED = frozenset({"token_expired", "token_revoked"})
 _Partition = Annotated[int, msgspec.Meta(ge=0, lt=PARTITIONS)]
 
 
@@ -75,7 +80,7 @@ class Cursor:
         Say what a message brings: the next event, the knowledge that something is missing, or nothing new.
 
         Raises:
-            Refused: it is an error, or nothing that this client knows.
+            TokenEnded, Refused: it is an error, or nothing that this client knows.
         """
         try:
             message = _MESSAGE.decode(line)
@@ -89,7 +94,7 @@ class Cursor:
             case _Gap(partition):
                 return Missing((partition,))
             case _Error(code, detail):
-                raise Refused(f"{code}: {detail}")
+                raise (TokenEnded if code in _TOKEN_ENDED else Refused)(f"{code}: {detail}")
             case _ as unreachable:
                 assert_never(unreachable)
 

@@ -17,7 +17,7 @@ class TicketAnswer(msgspec.Struct, frozen=True):
     url: str
     """Where to connect, with the ticket in it."""
     expires_in: int
-    """Seconds. It opens one connection."""
+    """Seconds, or until the token expires if that is sooner. It opens one connection."""
 
 
 TICKET_ERRORS = {**STORE_ERRORS, 503: ["store_unavailable", "outcome_unknown", "not_recorded"]}
@@ -27,7 +27,7 @@ TICKET_ERRORS = {**STORE_ERRORS, 503: ["store_unavailable", "outcome_unknown", "
 @recorded("tail")
 def post_ticket(caller: Caller, key: IdempotencyKey | None) -> TicketAnswer:  # noqa: ARG001 - each call makes one
     """Make a ticket that opens one WebSocket with this caller's rights, to follow the log as it grows."""
-    principal = Principal(caller.tenant, caller.subject, caller.scopes, caller.jti)
+    principal = Principal(caller.tenant, caller.subject, caller.scopes, caller.jti, caller.expires)
     ticket = adapters.tickets().issue(principal)
     return TicketAnswer(ticket, f"{adapters.websocket_url()}?ticket={ticket}", TICKET_SECONDS)
 

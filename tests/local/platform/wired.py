@@ -33,7 +33,7 @@ from tests.promises import event
 
 SERVICE = "wired"
 TENANT = "acme"
-ANN = Principal(TENANT, "ann", frozenset({"wired:read"}), "jti")
+ANN = Principal(TENANT, "ann", frozenset({"wired:read"}), "jti", expires=2**40)
 
 APP = """
 import functools, os

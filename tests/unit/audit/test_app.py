@@ -211,7 +211,9 @@ def test_extensions_may_be_text_numbers_and_truth(door):
 
 
 def test_another_actor_takes_a_right(door):
-    door.principal = Principal(tenant="acme", subject="ann", scopes=frozenset({"audit:append", "audit:read"}), jti="j")
+    door.principal = Principal(
+        tenant="acme", subject="ann", scopes=frozenset({"audit:append", "audit:read"}), jti="j", expires=2**40
+    )
     status, problem, _ = door.append([event(1), event(2, actor="bob")])
     assert (status, problem["code"], problem["errors"][0]["pointer"]) == (403, "actor_not_allowed", "/events/1/actor")
     assert door.append([event(1, actor="ann")])[0] == 201
@@ -238,7 +240,7 @@ def test_a_commit_may_pack_to_its_bound_but_not_beyond(door):
 
 @pytest.mark.parametrize("scope", ["audit:append", "audit:read"])
 def test_each_route_asks_for_its_scope(door, scope):
-    door.principal = Principal(tenant="acme", subject="ann", scopes=ALL - {scope}, jti="j")
+    door.principal = Principal(tenant="acme", subject="ann", scopes=ALL - {scope}, jti="j", expires=2**40)
     call = {"audit:append": lambda: door.append([event(1)]), "audit:read": door.events}[scope]
 
     assert (call()[0], call()[1]["code"]) == (403, "scope_missing")
@@ -255,7 +257,7 @@ def test_without_a_token_nobody_is_told_anything(door):
 
 def test_another_tenants_stream_is_not_found(door):
     door.append([event(1)])
-    door.principal = Principal(tenant="rival", subject="eve", scopes=ALL, jti="j")
+    door.principal = Principal(tenant="rival", subject="eve", scopes=ALL, jti="j", expires=2**40)
 
     assert (door.events()[0], door.state()[0]) == (404, 404)
 

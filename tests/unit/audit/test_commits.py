@@ -124,7 +124,7 @@ def test_one_stream_alone_is_an_append_too(door: Door):
 def test_what_is_wrong_is_said_with_its_place(
     door: Door, appends: list[Any], refusal: tuple[int, str], pointer: str | None
 ):
-    door.principal = Principal("acme", "ann", frozenset({"audit:append", "audit:read"}), "j")
+    door.principal = Principal("acme", "ann", frozenset({"audit:append", "audit:read"}), "j", expires=2**40)
     answer = commit(door, *appends)
 
     assert code(answer) == refusal

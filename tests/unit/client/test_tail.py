@@ -288,6 +288,31 @@ def test_a_connection_that_opens_and_is_of_no_use_does_not_keep_the_log_from_bei
     assert versions(world.tail(lambda _url: Telling(text)), 40) == list(range(1, 41))
 
 
+EXPIRED = said(type="error", code="token_expired")
+
+
+def test_a_connection_whose_token_has_ended_is_opened_again_with_the_token_there_is_then():
+    world, told = World(), [said(type="gap", partition=0, after=0), *[EXPIRED] * 5]
+    sockets = [Telling(text) for text in told]
+
+    def opened(url: str) -> Any:
+        world.opened.append(url)
+        return sockets.pop(0) if sockets else world.refuse(url)
+
+    assert versions(world.tail(opened), 2) == [1, 2]
+    assert len(world.opened) > len(told)
+    assert world.now < REFUSED_SECONDS
+
+
+def test_a_tail_whose_token_has_ended_for_good_ends_with_that(monkeypatch: pytest.MonkeyPatch):
+    world = World()
+    monkeypatch.setattr(World, "log_page", lambda *_: (_ for _ in ()).throw(Denied("token_expired", "")))
+    world.tickets += [Ticket("t", "ws://x/ws", 60), Denied("token_expired", "")]
+
+    with pytest.raises(Denied, match="token_expired"):
+        next(world.tail(lambda _url: Telling(EXPIRED)))
+
+
 def test_a_connection_on_which_nothing_is_heard_is_given_up():
     world, pings = World(), list[str]()
 

@@ -97,9 +97,10 @@ def answer_to(forged: str, clock: ManualClock) -> tuple[str, int]:
 
 
 def test_a_minted_token_names_its_principal(clock: ManualClock):
+    born = int(clock.now().timestamp())
     principal = verifier(clock).authenticate(f"Bearer {token(clock)}")
 
-    assert principal == Principal("acme", "ann", frozenset({"audit:read"}), "token-1")
+    assert principal == Principal("acme", "ann", frozenset({"audit:read"}), "token-1", expires=born + 3_600)
 
 
 def test_a_minted_token_is_a_jwt_that_others_can_verify(clock: ManualClock):
@@ -229,7 +230,7 @@ def test_a_revoked_token_is_refused(clock: ManualClock):
 
 
 def test_a_missing_scope_is_named():
-    principal = Principal("acme", "ann", frozenset({"audit:read"}), "token-1")
+    principal = Principal("acme", "ann", frozenset({"audit:read"}), "token-1", expires=2**40)
     principal.require("audit:read")
 
     with pytest.raises(Denied) as caught:

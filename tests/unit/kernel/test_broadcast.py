@@ -19,12 +19,17 @@ from holdfast.dynamodb import Database, Tables
 from holdfast.errors import Denied
 from tests.broadcast_lab import ANN, BroadcastLab, MemoryPost
 
-BOB = Principal("bobs", "bob", frozenset({"audit:read"}), "jti-bob")
+BOB = Principal("bobs", "bob", frozenset({"audit:read"}), "jti-bob", expires=2**40)
 
 
 @pytest.fixture
 def lab() -> BroadcastLab:
     return BroadcastLab()
+
+
+def ending(lab: BroadcastLab, seconds: int) -> Principal:
+    """Give who Ann is with a token that ends in some seconds."""
+    return msgspec.structs.replace(ANN, expires=int(lab.clock.now().timestamp()) + seconds)
 
 
 # --- Tickets
@@ -61,6 +66,16 @@ def test_a_ticket_is_good_for_a_minute_and_no_longer(lab: BroadcastLab):
     with pytest.raises(Denied) as refused:
         lab.tickets().redeem(late, "c2")
     assert refused.value.http_status == 401
+
+
+def test_a_ticket_is_good_for_no_longer_than_the_token_it_was_asked_for_with(lab: BroadcastLab):
+    early, late = (lab.tickets().issue(ending(lab, 5)) for _ in range(2))
+    lab.clock.advance(timedelta(seconds=4))
+    assert lab.tickets().redeem(early, "c1").jti == ANN.jti
+    lab.clock.advance(timedelta(seconds=1))
+
+    with pytest.raises(Denied, match="ticket_invalid"):
+        lab.tickets().redeem(late, "c2")
 
 
 @pytest.mark.parametrize("ticket", ["", "x", "x" * 10_000, "ü", "TK#"])
@@ -175,10 +190,45 @@ def test_a_frame_that_is_not_taken_is_told_and_forgets_nobody(lab: BroadcastLab)
     assert broadcast.connection("c1") is not None
 
 
-def test_the_connections_of_a_revoked_token_are_closed(lab: BroadcastLab):
+def codes(lab: BroadcastLab, connection_id: str = "c1") -> list[str]:
+    return [message["code"] for message in lab.post.heard(connection_id)]
+
+
+def test_the_connections_of_a_revoked_token_are_told_so_and_closed(lab: BroadcastLab):
     broadcast = lab.broadcast()
     broadcast.subscribe(lab.connect(), "a", {}, request_id="r")
     lab.revoked.add(ANN.jti)
+
+    assert broadcast.publish("acme", "a", [b"1"]).gone == 1
+    assert codes(lab) == ["token_revoked"]
+    assert lab.post.open == set()
+    assert lab.rows() == []
+
+
+def test_a_connection_ends_with_its_token(lab: BroadcastLab):
+    broadcast = lab.broadcast()
+    broadcast.subscribe(lab.connect("c1", ending(lab, 60)), "a", {}, request_id="r")
+    broadcast.subscribe(lab.connect("c2", ending(lab, 61)), "a", {}, request_id="r")
+    lab.clock.advance(timedelta(seconds=60))
+
+    delivery = broadcast.publish("acme", "a", [b'{"n":1}'])
+
+    assert (delivery.sent, delivery.gone) == (1, 1)
+    assert codes(lab, "c1") == ["token_expired"]
+    assert lab.post.heard("c2") == [{"n": 1}]
+    assert lab.post.open == {"c2"}
+    assert not [row for row in lab.rows() if "c1" in str(row)]
+
+
+@pytest.mark.parametrize("trouble", [Gone, Undelivered])
+def test_who_cannot_be_told_why_is_closed_all_the_same(lab: BroadcastLab, trouble: type[Exception]):
+    def refuse(_connection_id: str) -> None:
+        raise trouble
+
+    broadcast = lab.broadcast()
+    broadcast.subscribe(lab.connect("c1", ending(lab, 1)), "a", {}, request_id="r")
+    lab.clock.advance(timedelta(seconds=1))
+    lab.post.before = refuse
 
     assert broadcast.publish("acme", "a", [b"1"]).gone == 1
     assert lab.post.open == set()
@@ -380,6 +430,19 @@ def test_who_leaves_is_forgotten(lab: BroadcastLab):
 
     assert lab.door()(event("DISCONNECT")) == {"statusCode": 200}
     assert lab.rows() == []
+
+
+def test_what_a_connection_says_after_its_token_has_ended_is_not_heard(lab: BroadcastLab):
+    lab.door()(opening(lab.tickets().issue(ending(lab, 30))))
+    lab.post.open.add("c1")
+    lab.door()(event("MESSAGE", body='{"type":"subscribe"}'))
+    lab.post.heard("c1")
+    lab.clock.advance(timedelta(seconds=30))
+
+    assert lab.door()(event("MESSAGE", body='{"type":"ping"}')) == {"statusCode": 200}
+    assert codes(lab) == ["token_expired"]
+    assert lab.post.open == set()
+    assert not [pk for pk, _ in lab.rows() if not pk.startswith("TK#")]
 
 
 def test_a_connection_that_nobody_knows_is_closed(lab: BroadcastLab):

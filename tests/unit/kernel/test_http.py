@@ -43,7 +43,7 @@ def authenticate(authorization: str | None) -> Principal:
         raise Denied("token_missing", "Send a token.", status=401)
     if authorization == "Bearer expired":
         raise Denied("token_expired", "Too late.", status=401)
-    return Principal("acme", "ann", frozenset({"shop:order"}), "token-1")
+    return Principal("acme", "ann", frozenset({"shop:order"}), "token-1", expires=2**40)
 
 
 def make_api() -> Api:

@@ -157,7 +157,7 @@ def test_another_subscription_of_the_same_connection_replaces_the_first(lab: Bro
 
 
 def test_who_may_not_read_may_not_listen(lab: BroadcastLab):
-    connection = lab.connect("c1", Principal("acme", "eve", frozenset({"audit:append"}), "j"))
+    connection = lab.connect("c1", Principal("acme", "eve", frozenset({"audit:append"}), "j", expires=2**40))
 
     with pytest.raises(Denied, match="scope_missing"):
         ask(lab, connection, {"type": "subscribe"})
@@ -186,7 +186,7 @@ def test_everybody_who_wants_it_is_sent_what_is_new_once(lab: BroadcastLab):
 
 
 def test_another_tenants_listeners_hear_nothing(lab: BroadcastLab):
-    lab.listen("c1", Principal("other", "eve", frozenset({"audit:read"}), "j"))
+    lab.listen("c1", Principal("other", "eve", frozenset({"audit:read"}), "j", expires=2**40))
     lab.log.append(STREAM, b"1")
     lab.tailing().push("acme", P)
 
@@ -202,7 +202,7 @@ def test_where_nobody_listens_nothing_is_read(lab: BroadcastLab):
     assert lab.log.read == 0
 
 
-def test_what_was_not_taken_shows_at_the_next_beat(lab: BroadcastLab):
+def test_what_was_not_taken_shows_when_the_client_asks_next(lab: BroadcastLab):
     def refuse(_connection_id: str) -> None:
         raise Undelivered("lost on the way")
 
@@ -217,12 +217,12 @@ def test_what_was_not_taken_shows_at_the_next_beat(lab: BroadcastLab):
     assert answer["after"][str(P)] == 1
 
 
-def test_a_beat_sends_what_nobody_pushed_to_everybody(lab: BroadcastLab):
-    lab.listen("c1")
-    lab.listen("c2", prefix="users/")
+def test_who_asks_is_sent_what_nobody_pushed(lab: BroadcastLab):
+    asking = [lab.listen("c1"), lab.listen("c2", prefix="users/")]
     lab.log.append(STREAM, b"1")
+    for connection in asking:
+        ask(lab, connection, {"type": "ping"})
 
-    assert lab.tailing().beat("acme").sent == 2
     assert heard(lab, "c1") == [("event", 1), ("at", None)]
     assert heard(lab, "c2") == [("at", None)]
 
@@ -242,4 +242,4 @@ def test_the_connections_of_a_revoked_token_are_sent_nothing(lab: BroadcastLab):
     lab.log.append(STREAM, b"1")
 
     assert lab.tailing().push("acme", P).gone == 1
-    assert heard(lab) == []
+    assert heard(lab) == [("error", None)]

@@ -65,6 +65,8 @@ class Principal(msgspec.Struct, frozen=True):
     subject: str
     scopes: frozenset[str]
     jti: str
+    expires: int
+    """When the token ends, in epoch seconds: what is opened with it ends with it."""
 
     def require(self, scope: str) -> None:
         """
@@ -219,7 +221,7 @@ class Verifier:
             raise _refused("token_expired", "The token has expired: ask for a new one.")
         if self._revocations.is_revoked(claims.jti):
             raise _refused("token_revoked", "The token was revoked: ask for a new one.")
-        return Principal(claims.tenant, claims.sub, frozenset(claims.scopes), claims.jti)
+        return Principal(claims.tenant, claims.sub, frozenset(claims.scopes), claims.jti, claims.exp)
 
     def _verified(self, token: str) -> Claims:
         """Check the signature, and only then read what was signed."""

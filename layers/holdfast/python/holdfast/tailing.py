@@ -16,6 +16,9 @@ then fails to send has lost them on the way, and the next message says so.
             {"type":"at","positions":{"0":130},"after":{"0":125}}          nothing of yours from 126 to 130
             {"type":"gap","partition":0,"after":130}                       skipped from 131 on: read it from the log
             {"type":"error","code":"invalid_message","detail":"…","retryable":false,"request_id":"…"}
+
+Where a connection is, it asks itself: a beat of the server's own would be paid for every connection that is idle, and
+no schedule of AWS beats more often than once a minute.
 """
 
 import os
@@ -42,8 +45,6 @@ RUN_BYTES_MAX: Final = 8 * 1024 * 1024
 """Events held in memory for one push; older ones are left to be read from the log."""
 CLAIM_ROUNDS_MAX: Final = 8
 """How often a cursor is looked at again when another pusher has moved it."""
-BEAT_SECONDS: Final = 10
-"""How often a client asks where it is."""
 
 
 class Tailed(msgspec.Struct, frozen=True):
@@ -202,10 +203,6 @@ class Tailing:
             return Delivery()
         run = self._run(tenant, partition, behind, until)
         return self.broadcast.deliver(behind, lambda member: frames(self._claimed(member, run)[1]))
-
-    def beat(self, tenant: str) -> Delivery:
-        """Tell everybody where they are, and send what they have not been sent."""
-        return self.broadcast.deliver(self.broadcast.members(tenant, TOPIC), self._beat)
 
     def _subscribed(self, connection: Connection, asked: _Subscribe, request_id: str) -> Member:
         attributes: dict[str, Any] = {"prefix": asked.prefix}

@@ -11,6 +11,7 @@ Every row ends by its time to live a little after API Gateway has ended the conn
 import contextvars
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
@@ -27,11 +28,11 @@ from holdfast.dynamodb.batches import delete_many
 from holdfast.dynamodb.reads import Row, get, query
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database, put_new, update_guarded
-from holdfast.errors import ServiceError, Throttled
+from holdfast.errors import Denied, ServiceError, Throttled
 from holdfast.streams.companions import Is, Update
 
 CONNECTION_SECONDS_MAX: Final = 2 * 3_600
-"""API Gateway ends every connection by then."""
+"""API Gateway ends every connection by then; one whose token ends sooner ends with it."""
 SLACK_SECONDS: Final = 600
 """How much longer its rows stay: clocks differ, and its last message may be on the way."""
 POSTERS_MAX: Final = 8
@@ -43,7 +44,7 @@ PUBLISH_SECONDS_MAX: Final = 10.0
 SUBSCRIBE_ROUNDS_MAX: Final = 8
 """How often a subscription looks again when another of the same connection came between."""
 
-_OURS: Final = ("tenant", "subject", "scopes", "jti", "expires", "epoch", "request")
+_OURS: Final = ("tenant", "subject", "scopes", "jti", "token_expires", "expires", "epoch", "request")
 
 
 class Connection(msgspec.Struct, frozen=True):
@@ -75,7 +76,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     sent: int = 0
     gone: int = 0
-    """And forgotten: ended, over time, or their token revoked."""
+    """And forgotten: ended, or their token was revoked or has expired."""
     failed: int = 0
     """A frame was not taken, or what they should be sent could not be told."""
     skipped: int = 0
@@ -115,7 +116,7 @@ class Broadcast:
         return Connection(connection_id, principal, expires)
 
     def connection(self, connection_id: str) -> Connection | None:
-        """Say who is connected; None if it has ended, or its token was revoked."""
+        """Say who is connected; None if it has ended, or its token has: then it was told so and closed."""
         row = get(self.database, self.tables.views, _pk(connection_id), SOLE)
         return self._living(Connection(connection_id, principal_of(row), row["expires"])) if row else None
 
@@ -248,10 +249,22 @@ class Broadcast:
         return "sent"
 
     def _living(self, connection: Connection) -> Connection | None:
-        is_over = connection.expires <= self.database.clock.now().timestamp()
-        if not is_over and not self.is_revoked(connection.principal.jti):
+        now = self.database.clock.now().timestamp()
+        refusal = self._refusal(connection.principal, now)
+        if refusal is None and now < connection.expires:
             return connection
+        if refusal:
+            with suppress(Gone, Undelivered):  # who does not hear why is closed all the same
+                self.post.send(connection.id, error_message(refusal))
         self.close(connection.id)
+        return None
+
+    def _refusal(self, principal: Principal, now: float) -> Denied | None:
+        """Say why a token is good for nothing any more; None if it is."""
+        if principal.expires <= now:
+            return Denied("token_expired", "The token has expired: ask for a ticket with a new one.", status=401)
+        if self.is_revoked(principal.jti):
+            return Denied("token_revoked", "The token was revoked: ask for a ticket with a new one.", status=401)
         return None
 
     def _forget_member(self, member: Member) -> None:
@@ -262,6 +275,19 @@ class Broadcast:
     def _delete(self, keys: Sequence[tuple[str, str]]) -> None:
         # A connection's id never comes again, so nobody writes what is deleted here.
         delete_many(self.database, self.tables.views, keys)
+
+
+def error_message(error: ServiceError, request_id: str = "") -> bytes:
+    """Write what a connection is told of an error; one that answers no request names none."""
+    return msgspec.json.encode(
+        {
+            "type": "error",
+            "code": error.code,
+            "detail": error.detail,
+            "retryable": error.retryable,
+            "request_id": request_id,
+        }
+    )
 
 
 def member_of(topic: str, row: Mapping[str, Any]) -> Member:

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-import msgspec
-
 from holdfast import strict_json, telemetry
-from holdfast.broadcast.connections import Broadcast, Connection
+from holdfast.broadcast.connections import Broadcast, Connection, error_message
 from holdfast.broadcast.posting import MESSAGE_BYTES_MAX
 from holdfast.broadcast.tickets import Tickets
 from holdfast.errors import Denied, Invalid, ServiceError
@@ -79,7 +77,7 @@ class Door:
     def _hear(self, connection_id: str, event: Mapping[str, Any]) -> None:
         connection = self.broadcast.connection(connection_id)
         if connection is None:
-            # It was forgotten, or let in by an attempt that then failed: it opens again with a new ticket.
+            # Its token is over, or it was let in by an attempt that then failed: it opens again with a new ticket.
             self.broadcast.close(connection_id)
             return
         request_id = event["requestContext"].get("requestId", "")
@@ -87,7 +85,7 @@ class Door:
             self.listener(connection, _parsed(event), request_id=request_id)
         except ServiceError as error:
             telemetry.logger().info("refused", connection_id=connection_id, code=error.code)
-            self.broadcast.send(connection, [_told(error, request_id)])
+            self.broadcast.send(connection, [error_message(error, request_id)])
 
 
 def _parsed(event: Mapping[str, Any]) -> Any:
@@ -96,15 +94,3 @@ def _parsed(event: Mapping[str, Any]) -> Any:
     if event.get("isBase64Encoded") or len(raw) > MESSAGE_BYTES_MAX:
         raise Invalid("invalid_message", f"A message is JSON text of at most {MESSAGE_BYTES_MAX} bytes.")
     return strict_json.parse(raw)
-
-
-def _told(error: ServiceError, request_id: str) -> bytes:
-    return msgspec.json.encode(
-        {
-            "type": "error",
-            "code": error.code,
-            "detail": error.detail,
-            "retryable": error.retryable,
-            "request_id": request_id,
-        }
-    )

@@ -38,9 +38,9 @@ class Tickets:
     tables: Tables
 
     def issue(self, principal: Principal) -> str:
-        """Make a ticket for *principal*, good for one connection within TICKET_SECONDS."""
+        """Make a ticket for *principal*, good for one connection within TICKET_SECONDS, and never past the token."""
         ticket = secrets.token_urlsafe(TICKET_BYTES)
-        expires = _seconds(self.database.clock.now() + timedelta(seconds=TICKET_SECONDS))
+        expires = min(_seconds(self.database.clock.now() + timedelta(seconds=TICKET_SECONDS)), principal.expires)
         row = {**_key(ticket), **row_of(principal), "expires": expires}
         # Nobody else can stand at a random key: what stands there was put by an attempt whose answer was lost.
         put_new(self.database, self.tables.views, to_item(row))
@@ -78,11 +78,12 @@ def row_of(principal: Principal) -> Row:
         "subject": principal.subject,
         "scopes": sorted(principal.scopes),
         "jti": principal.jti,
+        "token_expires": principal.expires,
     }
 
 
 def principal_of(row: Mapping[str, Any]) -> Principal:
-    return Principal(row["tenant"], row["subject"], frozenset(row["scopes"]), row["jti"])
+    return Principal(row["tenant"], row["subject"], frozenset(row["scopes"]), row["jti"], row["token_expires"])
 
 
 def _key(ticket: str) -> Row:

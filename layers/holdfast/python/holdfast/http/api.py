@@ -138,9 +138,7 @@ class Api(Chalice):
             principal = self._authenticate(request.headers.get("authorization"))
             facts["tenant"] = principal.tenant
             principal.require(route.scope)
-            caller = Caller(
-                principal.tenant, principal.subject, principal.scopes, principal.jti, request_id=request.request_id
-            )
+            caller = Caller(**msgspec.structs.asdict(principal), request_id=request.request_id)
         return render(route.call(request, caller), route.status)
 
     def _match(self, request: Request) -> Route:
