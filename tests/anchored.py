@@ -87,10 +87,6 @@ class World:
         self.transport.call("PutItem", {"TableName": self.table, "Item": item})
 
 
-class Killed(BaseException):
-    """A process that ends between two instructions; nothing catches it."""
-
-
 @dataclass
 class Moments:
     """Every call to the table, the bucket and the key, counted together; *act* is told of each, before and after."""

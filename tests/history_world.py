@@ -27,9 +27,8 @@ from holdfast.snapshots import Snapshots
 from holdfast.streams import Append, Appended, EventStore, Expected, RawCodec
 from holdfast.streams.packing import fingerprint_of
 from holdfast.subjects import KeyCache, SubjectKeys
+from holdfast.testing import Fuse, Killed
 from tests.archive_lab import ArchiveLab, archive_lab
-from tests.crash_points import Fuse
-from tests.faulty_transport import Killed
 from tests.log_lab import EveryEvent, PerStream
 
 KEYS_CACHED: Final = timedelta(seconds=61)

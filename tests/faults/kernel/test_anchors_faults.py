@@ -11,7 +11,8 @@ from holdfast.anchors import anchors as module
 from holdfast.dynamodb.transport import Unknown
 from holdfast.errors import Unavailable, Uncertain
 from holdfast.objects import MemoryObjects
-from tests.anchored import Killed, Moments, World, watched
+from holdfast.testing import Killed
+from tests.anchored import Moments, World, watched
 
 
 def begun() -> World:

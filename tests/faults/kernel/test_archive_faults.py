@@ -17,9 +17,8 @@ from holdfast.dynamodb.transport import Answer, Transport
 from holdfast.errors import Unavailable, Uncertain
 from holdfast.objects import MemoryObjects, Objects
 from holdfast.streams import StaleStream
+from holdfast.testing import FAULTS, Crash, FaultyTransport, Fuse, Killed, at_every_crash
 from tests.archive_lab import ArchiveLab, archive_lab, streams_together
-from tests.crash_points import Crash, Fuse, at_every_crash
-from tests.faulty_transport import FAULTS, FaultyTransport, Killed
 from tests.soak import examples
 
 BUSY, QUIET, WOKEN, ONCE = streams_together(4)

@@ -12,8 +12,8 @@ from holdfast.dynamodb.transport import Answer
 from holdfast.errors import Denied, ServiceError, Uncertain
 from holdfast.log.values import PARTITIONS, partition_of
 from holdfast.tailing import TOPIC
+from holdfast.testing import FAULTS, FaultyTransport, Fuse, Killed
 from tests.broadcast_lab import ANN, BroadcastLab
-from tests.faulty_transport import FAULTS, FaultyTransport, Killed, KillingTransport
 
 STREAM = "orders/1"
 P = partition_of(STREAM)
@@ -71,11 +71,11 @@ def test_a_push_sends_each_event_once_whatever_the_store_answers(lab: BroadcastL
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("attempt", range(1, 4))
-def test_a_pusher_that_is_killed_loses_nothing_that_a_beat_does_not_show(lab: BroadcastLab, attempt: int, after: bool):
+def test_a_pusher_that_is_killed_loses_nothing_that_asking_does_not_show(lab: BroadcastLab, attempt: int, after: bool):
     connection = lab.listen()
     lab.log.append(STREAM, b"1")
     with contextlib.suppress(Killed):
-        lab.tailing(KillingTransport(lab.transport, attempt, after=after)).push("acme", P)
+        lab.tailing(Fuse(attempt, after=after).wrap(lab.transport)).push("acme", P)
     lab.tailing()(connection, {"type": "ping"}, request_id="r")
 
     told = lab.post.heard("c1")
@@ -88,7 +88,7 @@ def test_a_pusher_that_is_killed_loses_nothing_that_a_beat_does_not_show(lab: Br
 def test_a_connection_that_was_half_forgotten_is_forgotten_by_the_next(lab: BroadcastLab, attempt: int, after: bool):
     lab.listen()
     try:
-        lab.broadcast(KillingTransport(lab.transport, attempt, after=after)).forget("c1")
+        lab.broadcast(Fuse(attempt, after=after).wrap(lab.transport)).forget("c1")
     except Killed:
         lab.broadcast().forget("c1")
 

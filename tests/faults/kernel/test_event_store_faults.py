@@ -12,8 +12,8 @@ from holdfast.dynamodb import Database, DynamoEventStore, DynamoEventStores, upd
 from holdfast.dynamodb.transport import Answer, Busy, Refused, Rejected, Unknown
 from holdfast.errors import Throttled, Unavailable, Uncertain
 from holdfast.streams import ANY, Append, AtLeast, Boundary, Is, Missing, Put, RawCodec, StaleStream, Update
+from holdfast.testing import FAULTS, FaultyTransport, Fuse, Killed
 from tests.dynamo_tables import TestTables, moto_stores, row_reader
-from tests.faulty_transport import FAULTS, FaultyTransport, Killed, KillingTransport
 from tests.promises import event, events_of
 
 _NUMBERS = itertools.count()
@@ -118,11 +118,11 @@ def test_no_append_makes_more_calls_than_the_faults_cover(database, calm, tenant
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("attempt", range(1, ATTEMPTS_COVERED + 1))
 def test_killed_at_any_call_and_asked_again_it_is_applied_once(database, calm, tenant, act, after, attempt):
-    killing = KillingTransport(database.transport, attempt, after=after)
+    fuse = Fuse(attempt, after=after)
     try:
-        act(database.stores(ManualClock(), killing).of(tenant, "ann"), tenant)
+        act(database.stores(ManualClock(), fuse.wrap(database.transport)).of(tenant, "ann"), tenant)
     except Killed:
-        assert killing.attempts == attempt
+        assert len(fuse.calls) == attempt
 
     act(calm, tenant)
 

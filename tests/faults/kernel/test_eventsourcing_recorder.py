@@ -13,8 +13,8 @@ from holdfast.dynamodb.reads import get
 from holdfast.dynamodb.transport import Answer, Cancelled, Reason, Transport, Unknown
 from holdfast.integrations.eventsourcing import HoldfastProcessRecorder, OutcomeUnknownError, rows
 from holdfast.streams.companions import Is, Put, Update
+from holdfast.testing import FAULTS, FaultyTransport, Fuse, Killed
 from tests.eventsourcing_lab import RecorderLab, places, stored
-from tests.faulty_transport import FAULTS, FaultyTransport, Killed, KillingTransport
 from tests.soak import examples
 
 ATTEMPTS_COVERED = 4
@@ -153,7 +153,7 @@ def test_no_insert_makes_more_calls_than_the_faults_cover(lab, act):
 @pytest.mark.parametrize("attempt", range(1, ATTEMPTS_COVERED + 1))
 def test_killed_at_any_call_and_asked_again_it_is_applied_once(lab, act, after, attempt):
     try:
-        act(lab.process(KillingTransport(lab.transport, attempt, after=after)))
+        act(lab.process(Fuse(attempt, after=after).wrap(lab.transport)))
     except Killed:
         was_applied = is_applied(lab, act)
     else:

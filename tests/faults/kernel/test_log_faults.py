@@ -13,7 +13,7 @@ from holdfast.errors import Unavailable
 from holdfast.log import Hint, partition_of
 from holdfast.proofs import verify_consistency, verify_inclusion
 from holdfast.retry import deadline
-from tests.faulty_transport import FAULTS, FaultyTransport, Killed, KillingTransport
+from holdfast.testing import FAULTS, FaultyTransport, Fuse, Killed
 from tests.log_lab import LogLab, log_lab
 from tests.soak import examples
 
@@ -79,13 +79,13 @@ def test_killed_at_any_call_it_goes_on_where_it_was(lab, at, after):
     noise = random.Random(at)
     lab.indexer().index(lab.grow(noise, 4))
     hints = lab.grow(noise, 12)
-    transport = KillingTransport(lab.transport, at, after=after)
+    fuse = Fuse(at, after=after)
     try:
-        lab.indexer(transport).index(hints)
+        lab.indexer(fuse.wrap(lab.transport)).index(hints)
     except Killed:
         pass
     else:
-        assert transport.attempts < at
+        assert len(fuse.calls) < at
 
     lab.indexer().index(hints)
 
@@ -140,7 +140,7 @@ def test_killed_between_segment_and_tile_the_proofs_still_stand(lab, at, after):
     for _ in range(270):
         hint = lab.append("s/1")
     with contextlib.suppress(Killed):
-        lab.indexer(KillingTransport(lab.transport, at, after=after)).index([hint])
+        lab.indexer(Fuse(at, after=after).wrap(lab.transport)).index([hint])
     lab.indexer().index([hint])
     partition, size = partition_of("s/1"), 270
 

@@ -14,8 +14,8 @@ from holdfast.projections.rebuilds import Rebuild, Rebuilds
 from holdfast.projections.redrive import Redrive
 from holdfast.projections.retirement import Retirement
 from holdfast.retry import deadline
+from holdfast.testing import FAULTS, FaultyTransport, Fuse, Killed
 from tests.faults.kernel.test_log_faults import RivalTransport
-from tests.faulty_transport import FAULTS, FaultyTransport, Killed, KillingTransport
 from tests.log_lab import LogLab, PerStream, log_lab
 from tests.soak import examples
 
@@ -79,7 +79,7 @@ def test_views_hold_what_a_fold_of_the_log_holds(lab, seed):
 @pytest.mark.parametrize("at", range(1, 26))
 def test_killed_at_any_call_a_view_counts_nothing_twice(lab, at, after):
     indexed(lab, at)
-    transport = KillingTransport(lab.transport, at, after=after)
+    transport = Fuse(at, after=after).wrap(lab.transport)
     with contextlib.suppress(Killed):
         lab.project(transport)
 
@@ -205,7 +205,7 @@ def test_redriven_a_stream_goes_on_in_order_and_nothing_is_counted_twice(lab, at
         projector.project(lab.tenant, partition)
     generation, partition = Generation("per-stream", 1, lab.tenant), partition_of("s/1")
 
-    mended, view = picky(lab, set(), KillingTransport(lab.transport, at, after=after))
+    mended, view = picky(lab, set(), Fuse(at, after=after).wrap(lab.transport))
     with contextlib.suppress(Killed):
         Redrive(mended).stream(view, generation, partition, "s/1")
     mended, view = picky(lab, set())
@@ -276,7 +276,7 @@ def test_a_rebuild_killed_at_any_call_goes_on(lab, at, after):
     work = Work(lab, random.Random(at))
     work.start()
     steps = list(work.messages)
-    transport = KillingTransport(lab.transport, at, after=after)
+    transport = Fuse(at, after=after).wrap(lab.transport)
     with contextlib.suppress(Killed):
         work.drain(transport)
     work.messages += steps  # a queue delivers again what was not done
@@ -528,7 +528,7 @@ def test_a_retirement_killed_at_any_call_goes_on(lab, at, after):
     replaced(lab)
     lab.clock.advance(timedelta(days=8))
     with contextlib.suppress(Killed):
-        walk(lab, KillingTransport(lab.transport, at, after=after))
+        walk(lab, Fuse(at, after=after).wrap(lab.transport))
 
     walk(lab)
     walk(lab)

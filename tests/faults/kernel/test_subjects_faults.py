@@ -21,8 +21,8 @@ from holdfast.envelope import Context, DataKey, MemoryKeyRing, WrappedKey
 from holdfast.errors import Conflict, Throttled, Unavailable, Uncertain
 from holdfast.sealing import Erased
 from holdfast.subjects import BACKUPS_KEPT, Hold, KeyCache, SubjectKeys
+from holdfast.testing import FAULTS, FaultyTransport, Killed
 from tests.dynamo_tables import TestTables, moto_stores
-from tests.faulty_transport import FAULTS, FaultyTransport, Killed
 
 NOON = datetime.fromisoformat("2026-01-01T12:00:00Z")
 HOLD = Hold("case 1", "bob", NOON + timedelta(hours=1))

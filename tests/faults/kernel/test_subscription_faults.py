@@ -12,8 +12,7 @@ from holdfast.log import partition_of
 from holdfast.outbox import MemoryOutbox, Refused
 from holdfast.streams import Is, Update
 from holdfast.subscriptions import ATTEMPTS_MAX, Deliverer, rows
-from tests.crash_points import Crash, Fuse, at_every_crash
-from tests.faulty_transport import FAULTS, FaultyTransport, Killed
+from holdfast.testing import FAULTS, Crash, FaultyTransport, Fuse, Killed, at_every_crash
 from tests.soak import examples
 from tests.subscription_lab import SubscriptionLab
 

@@ -15,7 +15,7 @@ from holdfast.errors import Conflict, Invalid
 from holdfast.folds import MERGE_PATCH, Within
 from holdfast.log import blocks
 from holdfast.streams import ANY, StaleStream
-from tests.crash_points import Fuse
+from holdfast.testing import Fuse
 from tests.history_world import Asked, Happening, HistoryWorld, killed, refused_with
 from tests.soak import examples
 

@@ -13,8 +13,8 @@ from functions.audit.app import workers
 from functions.audit.domain import appending
 from holdfast.cloudevents import Attributes
 from holdfast.errors import Invalid
+from holdfast.testing import Crash, Fuse, at_every_crash
 from tests.audit_lab import AuditLab
-from tests.crash_points import Crash, Fuse, at_every_crash
 from tests.log_lab import LogLab, log_lab
 
 SAMPLE = json.loads((Path(__file__).parents[3] / "events/audit/intake-messages.json").read_text())

@@ -15,7 +15,7 @@ from holdfast.subscriptions import ATTEMPTS_MAX, AllowList, Settings, Subscripti
 from holdfast.subscriptions import registry as module
 from holdfast.subscriptions.rows import subscription_key
 from holdfast.subscriptions.rules import EVENTS_FIRST, EVENTS_MAX, TYPES_MAX
-from tests.faulty_transport import FaultyTransport
+from holdfast.testing import FaultyTransport
 from tests.subscription_lab import ALLOWED, QUEUE, TOPIC, SubscriptionLab
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from holdfast.dynamodb.attributes import to_item
-from tests.crash_points import Crash, Fuse, at_every_crash
+from holdfast.testing import Crash, Fuse, at_every_crash
 from tests.dynamo_tables import TestTables, memory_stores
 from tests.promises import event, events_of
 

@@ -12,15 +12,19 @@ Every crash point of a scenario: the process ends before or after each of its ca
 """
 
 from collections.abc import Callable
-from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from tests.faulty_transport import Killed
+from holdfast.testing.ports import watched
 
 CALLS_MAX: Final = 1_000
 """Calls of one scenario; one that makes more is too long to be killed at each of them."""
 
 W = TypeVar("W")
 P = TypeVar("P")
+
+
+class Killed(BaseException):
+    """A process that ends between two instructions; nothing catches it."""
 
 
 class Crash(NamedTuple, Generic[W]):
@@ -47,7 +51,7 @@ class Fuse:
 
     def wrap(self, port: P) -> P:
         """Give a stand-in for *port* of which every method call is a place to die."""
-        return cast("P", _Wrapped(port, self))
+        return watched(port, self.burn)
 
     def burn(self, name: str, call: Callable[[], Any]) -> Any:
         """Make a call, unless this is where the process ends; one that has ended calls nothing any more."""
@@ -65,33 +69,19 @@ class Fuse:
         return answer
 
 
-class _Wrapped:
-    def __init__(self, port: Any, fuse: Fuse) -> None:
-        self._port = port
-        self._fuse = fuse
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._port, name)
-        if not callable(found):
-            return found
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            # The operation of a transport, the key of an object: the first argument tells calls apart.
-            told = f"{name} {args[0]}" if args and isinstance(args[0], str) else name
-            return self._fuse.burn(told, lambda: found(*args, **kwargs))
-
-        return call
-
-
 def at_every_crash(make: Callable[[], W], act: Callable[[W, Fuse], object], then: Callable[[Crash[W]], object]) -> int:
     """
     Run *act* once whole; then for each of its calls on a world of its own, killed before it and after it, and *then*.
 
     Returns how many crash points there were. What *then* raises says at which of them.
+
+    Raises:
+        AssertionError: the scenario calls nothing, too much, something else each time, or survives its end.
     """
     whole = Fuse()
     act(make(), whole)
-    assert 0 < len(whole.calls) <= CALLS_MAX, f"a scenario of {len(whole.calls)} calls"
+    if not 0 < len(whole.calls) <= CALLS_MAX:
+        raise AssertionError(f"a scenario of {len(whole.calls)} calls")
     for number, name in enumerate(whole.calls, start=1):
         for after in (False, True):
             world, fuse = make(), Fuse(number, after=after)
