@@ -9,6 +9,7 @@ import msgspec
 from functions.audit.domain.appending import AppendRequest, Caller, Writing, understand_append
 from holdfast.cloudevents import Attributes
 from holdfast.errors import Invalid
+from holdfast.ids import derived
 from holdfast.sealing import Sealer
 from holdfast.streams import ANY, check_stream, check_tenant
 from holdfast.strict_json import parse
@@ -66,13 +67,17 @@ def understand_taken(taken: Taken, sealer: Sealer) -> Writing:
     """
     Make of an event what is stored of it. Its commit is named after its source and id: when it comes again, nothing is.
 
+    No request at the door can have a commit of that name, so nobody who may append keeps an event out by being first.
+
     Raises:
         Invalid: `invalid_event`, `invalid_time`, `event_too_large`.
         Conflict: `subject_erased`.
     """
     request = AppendRequest(ANY, [taken.event], "/detail")
     caller = Caller(taken.tenant, ACTOR, may_act_as=True, idempotency_key=None)
-    return understand_append(request, stream=taken.stream, caller=caller, sealer=sealer)
+    writing = understand_append(request, stream=taken.stream, caller=caller, sealer=sealer)
+    commit_id = derived("intake", taken.tenant, taken.event["source"], taken.event["id"])
+    return msgspec.structs.replace(writing, commit_id=commit_id)
 
 
 def _invalid(detail: str, pointer: str) -> Invalid:

@@ -10,7 +10,7 @@ import pytest
 
 from functions.audit import domain
 from functions.audit.app import workers
-from functions.audit.domain import appending
+from functions.audit.domain import intake
 from holdfast.cloudevents import Attributes
 from holdfast.errors import Invalid
 from holdfast.testing import Crash, Fuse, at_every_crash
@@ -85,6 +85,25 @@ def test_one_that_says_something_else_under_the_same_id_fails(audit):
 
     assert failed(workers.intake(batch(changed(data={"payment": "other"})), None)) == ["m0"]
     assert len(stored(audit)) == 1
+
+
+@pytest.mark.parametrize("data", [{"payment": "forged"}, ENVELOPE["detail"].get("data")])
+def test_nobody_keeps_an_event_out_by_appending_one_of_its_name_before(audit, data):
+    event = {name: ENVELOPE["detail"][name] for name in ("specversion", "id", "source", "type")} | {"data": data}
+    assert audit.door.append([event], stream="payments~p-1001")[0] == 201
+
+    assert failed(workers.intake(batch(ENVELOPE), None)) == []
+
+    forged, told = stored(audit)
+    assert (forged["actor"], "onbehalfof" in forged) == ("ann", False)
+    assert (told["data"], told["onbehalfof"]) == (ENVELOPE["detail"]["data"], domain.ACTOR)
+
+
+def test_one_that_comes_again_about_something_else_fails(audit):
+    workers.intake(batch(ENVELOPE), None)
+
+    assert failed(workers.intake(batch(changed(subject="p-2")), None)) == ["m0"]
+    assert stored(audit, "payments~p-2") == []
 
 
 @pytest.mark.parametrize(
@@ -170,7 +189,7 @@ def test_killed_at_any_call_it_writes_once_when_it_is_asked_again():
 
 def test_an_intake_without_a_derived_id_is_caught(audit, monkeypatch):
     made = iter(range(100))
-    monkeypatch.setattr(appending, "derived", lambda *_: f"random-{next(made)}")
+    monkeypatch.setattr(intake, "derived", lambda *_: f"random-{next(made)}")
 
     for _ in range(2):
         workers.intake(SAMPLE, None)
