@@ -96,6 +96,7 @@ def test_a_queue_gets_every_event_and_each_stream_in_its_order(written: OwnTenan
         own = [each["streamversion"] for each in queue.events if each["id"].startswith(stream)]
         assert sorted(set(own)) == list(range(1, 37))
     assert all(from_json(body)["recordedat"] for body in queue.bodies)
+    assert {from_json(body)["tenant"] for body in queue.bodies} == {written.name}
     answer = written.get("/v1/subscriptions/everything")
     assert (answer["parked"], sum(each["lag_events"] for each in answer["partitions"])) == (0, 0)
 

@@ -16,7 +16,7 @@ from holdfast.subscriptions import registry as module
 from holdfast.subscriptions.rows import subscription_key
 from holdfast.subscriptions.rules import EVENTS_FIRST, EVENTS_MAX, TYPES_MAX
 from holdfast.testing import FaultyTransport
-from tests.subscription_lab import ALLOWED, QUEUE, TOPIC, SubscriptionLab
+from tests.subscription_lab import ALLOWED, QUEUE, TOPIC, SubscriptionLab, render
 
 
 @pytest.fixture
@@ -211,6 +211,36 @@ def test_events_arrive_whole_in_the_order_of_their_streams(lab):
     lab.check_all_arrived(made)
     body = msgspec.json.decode(lab.outbox.sent[QUEUE][0].body)
     assert {"id", "type", "stream", "streamversion", "recordedat"} <= set(body)
+
+
+@pytest.mark.parametrize("target", [QUEUE, TOPIC])
+def test_what_arrives_says_whose_it_is_and_is_else_as_it_was_written(lab, target):
+    """Tenants may share a target; and a writer may have put anything into an event."""
+    deliverer = lab.deliverer()
+
+    def posing(tenant: str, stored: Any) -> Any:
+        return [body[:-1] + b',"tenant":"victim","n":1.50,"big":12345678901234567890}' for body in render(tenant, stored)]
+
+    made = lab.subscribe(target=target)
+    lab.append("s/1")
+    lab.move(made, type(deliverer)(**{**vars(deliverer), "render": posing}))
+
+    (message,) = lab.outbox.sent[target]
+    assert message.body.count('"tenant"') == 1
+    assert msgspec.json.decode(message.body)["tenant"] == lab.lab.tenant
+    assert '"n":1.50,"big":12345678901234567890' in message.body
+
+
+def test_messages_of_two_tenants_share_neither_group_nor_id(lab):
+    others = SubscriptionLab(outbox=lab.outbox)
+    for each in (lab, others):
+        made = each.subscribe()
+        each.append("s/1", 2)
+        each.move(made)
+
+    first, second, third, fourth = lab.outbox.sent[QUEUE]
+    assert first.group == second.group != third.group == fourth.group
+    assert len({each.id for each in lab.outbox.sent[QUEUE]}) == 4
 
 
 def test_moving_again_sends_nothing_again(lab):
@@ -504,7 +534,7 @@ def test_an_event_too_large_for_its_target_is_parked(lab):
     deliverer = lab.deliverer()
 
     def large(tenant: str, stored: Any) -> Any:
-        return [body + b" " * 256 * 1024 for body in deliverer.render(tenant, stored)]
+        return [body[:-1] + b',"pad":"' + b"x" * 256 * 1024 + b'"}' for body in deliverer.render(tenant, stored)]
 
     for _ in range(8):
         lab.wait()

@@ -222,7 +222,7 @@ class Deliverer:
                 recorded_at=commit.recorded_at,
                 stream=commit.stream,
                 version=commit.first_version + offset,
-                body=body.decode() if body is not None and kind_is_wanted else None,
+                body=_with_tenant(subscription.tenant, body) if body is not None and kind_is_wanted else None,
                 fault=fault if kind_is_wanted else "",
             )
 
@@ -269,6 +269,17 @@ class _Typed(msgspec.Struct):
 
 
 _TYPED: Final = msgspec.json.Decoder(_Typed)
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _with_tenant(tenant: str, event: bytes) -> str:
+    """
+    Write an event as it leaves: with the CloudEvents extension `tenant`, whatever its writer put there.
+
+    Tenants may share a target, and by this its reader tells them apart; what else the event says stays to the byte.
+    """
+    return msgspec.json.encode({**_MEMBERS.decode(event), "tenant": tenant}).decode()
+
 
 
 def _message(subscription: Subscription, due: Due) -> Message:
