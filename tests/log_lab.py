@@ -13,15 +13,18 @@ from holdfast.clock import ManualClock
 from holdfast.dynamodb import Database, DynamoEventStores, Tables, Transport
 from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.reads import get
+from holdfast.envelope import MemoryKeyRing
 from holdfast.log import PARTITIONS, Broken, Entry, Hint, Indexer, LogReader
 from holdfast.log.bodies import Bodies
 from holdfast.log.repair import Repair
-from holdfast.projections import Generation, Key, Projector, Recorded, Tally
+from holdfast.projections import Generation, Key, Projector, Recorded, Tally, View
 from holdfast.projections.reader import ViewReader
 from holdfast.projections.rows import checkpoint_key
 from holdfast.proofs import leaf_hash
+from holdfast.sealing import Sealer
 from holdfast.streams import RawCodec
 from holdfast.streams.packing import header_of, root_of
+from holdfast.subjects import KeyCache, SubjectKeys
 from tests.memory_dynamodb import MemoryTransport
 from tests.promises import event
 
@@ -67,11 +70,11 @@ class LogLab:
     def views(self) -> ViewReader:
         return ViewReader(self.database(), self.tables, self.tenant)
 
-    def projector(self, transport: Transport | None = None, effects: Any = None) -> Projector:
-        database = self.database(transport)
-        return Projector(
-            database, self.tables, Bodies(database, self.tables), [EveryEvent(), PerStream()], effects or {}
-        )
+    def projector(
+        self, transport: Transport | None = None, effects: Any = None, views: Sequence[View] | None = None
+    ) -> Projector:
+        database, views = self.database(transport), views or [EveryEvent(), PerStream()]
+        return Projector(database, self.tables, Bodies(database, self.tables), views, effects or {})
 
     def project(self, transport: Transport | None = None) -> None:
         projector = self.projector(transport)
@@ -190,6 +193,11 @@ def memory_tables(transport: MemoryTransport) -> Tables:
     transport.create_table("log", "S")
     transport.create_table("views", "S")
     return Tables("commits", "operations", "log", "views")
+
+
+def memory_sealer(database: Database, tables: Tables, tenant: str) -> Sealer:
+    """Make a sealer whose ring is in this process's memory, and which has read no key yet."""
+    return Sealer(SubjectKeys(database, tables, MemoryKeyRing(), tenant, KeyCache(database.clock)), tenant)
 
 
 def log_lab() -> LogLab:

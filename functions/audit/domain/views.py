@@ -3,6 +3,9 @@ The audit trail's read models, as functions of its events: pure.
 
 They hold envelopes and never data, so that what is found in them betrays nothing that destroying a subject's key must
 hide. An event without a time of its own happened when it was recorded.
+
+A view whose rows are to be others gets the next version, beside the old one in `VIEWS`. That one may go when every live
+generation has been rebuilt; until then its rows are read as well, so whoever reads knows both.
 """
 
 from collections.abc import Iterable, Mapping

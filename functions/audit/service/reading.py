@@ -47,7 +47,7 @@ class Views(Protocol):
         limit: int | None = None,
     ) -> Iterator[tuple[str, Mapping[str, Any]]]: ...
 
-    def wait_for(self, view: str, stream: str, version: int) -> None: ...
+    def wait_for(self, view: str, stream: str, version: int) -> int: ...
 
 
 class Bodies(Protocol):
@@ -175,11 +175,12 @@ class ReadModels:
         return domain.merged(partitions, limit)
 
     def _standing(self, view: str, asking: Asking) -> Standing:
-        if asking.wait_for:
-            if asking.generation is not None:
-                raise Invalid("invalid_wait_for", "Only the live generation is waited for; leave one of the two out.")
-            self.views.wait_for(view, *asking.wait_for)
-        return self.views.standing(view, asking.generation)
+        if not asking.wait_for:
+            return self.views.standing(view, asking.generation)
+        if asking.generation is not None:
+            raise Invalid("invalid_wait_for", "Only the live generation is waited for; leave one of the two out.")
+        # The one that was waited for, even if another has taken its place since.
+        return self.views.standing(view, self.views.wait_for(view, *asking.wait_for))
 
     def _opened(self, query: object, cursor: str | None, kind: type[T]) -> T | None:
         if cursor is None:

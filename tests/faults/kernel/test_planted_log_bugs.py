@@ -81,7 +81,17 @@ def rebuild_has_effects(patch: pytest.MonkeyPatch) -> None:
 
 
 def effects_begin_again_after_a_swap(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(rebuilds.Rebuilds, "_positions", lambda self, generation: (0, 0, 0, 0))
+    patch.setattr(rebuilds.Rebuilds, "_brought", lambda *_: (0, 0, 0, 0))
+    patch.setattr(rebuilds.Rebuilds, "_stay", lambda *_: ())
+
+
+def a_swap_does_not_look_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rebuilds.Rebuilds, "_stay", lambda *_: ())
+
+
+def any_version_moves_a_generation(patch: pytest.MonkeyPatch) -> None:
+    view = projector.Projector.view
+    patch.setattr(projector.Projector, "view", lambda self, name, _version=None: view(self, name))
 
 
 def difference_is_not_looked_at(patch: pytest.MonkeyPatch) -> None:
@@ -163,6 +173,16 @@ PLANTS: list[tuple[Plant, Callable[..., Any], list[dict[str, Any]]]] = [
     (
         effects_begin_again_after_a_swap,
         views.test_effects_had_while_a_rebuild_was_ending_are_not_had_again,
+        [{}],
+    ),
+    (
+        a_swap_does_not_look_back,
+        views.test_whoever_reads_a_view_never_goes_back_when_generations_are_swapped,
+        [{"at": at, "change": "flip"} for at in (7, 31)],
+    ),
+    (
+        any_version_moves_a_generation,
+        views.test_a_generation_is_not_carried_on_by_another_version_of_its_view,
         [{}],
     ),
     (difference_is_not_looked_at, views.test_a_rebuild_that_differs_waits_for_somebody_to_look, [{}]),

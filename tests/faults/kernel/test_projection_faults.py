@@ -35,14 +35,15 @@ def indexed(lab: LogLab, seed: int, commits: int = 14) -> LogLab:
 class Work:
     """The queue between a rebuild and its workers, which repeats and reorders."""
 
-    def __init__(self, lab: LogLab, noise: random.Random, effects: Any = None) -> None:
+    def __init__(self, lab: LogLab, noise: random.Random, effects: Any = None, views: Any = None) -> None:
         self.lab = lab
         self.noise = noise
         self.effects = effects
+        self.views = views
         self.messages: list[tuple[str, str, int]] = []
 
     def rebuilds(self, transport: Any = None) -> Rebuilds:
-        projector = self.lab.projector(transport, self.effects)
+        projector = self.lab.projector(transport, self.effects, self.views)
         return Rebuilds(projector.database, projector.tables, projector, lambda *step: self.messages.append(step))
 
     def drain(self, transport: Any = None) -> None:
@@ -453,6 +454,57 @@ def test_a_swap_can_be_rolled_back_and_the_old_generation_catches_up(lab):
     lab.check_views_of("per-stream", 1)
 
 
+def positions(lab: LogLab) -> dict[int, int]:
+    return lab.views().standing("per-stream").positions
+
+
+@pytest.mark.parametrize("change", ["flip", "rollback"])
+@pytest.mark.parametrize("at", range(1, 32, 6))
+def test_whoever_reads_a_view_never_goes_back_when_generations_are_swapped(lab, at, change):
+    indexed(lab, 1)
+    lab.project()
+    work = Work(lab, random.Random(1))
+    work.start(auto_flip=change == "rollback")
+    work.drain()
+    indexed(lab, 2)
+    lab.project()
+    seen: dict[int, int] = {}
+
+    def others_write_and_read() -> None:
+        for stream in ("s/0", "s/1", "s/2", "s/3"):
+            lab.indexer().index([lab.append(stream)])
+        lab.project()
+        seen.update(positions(lab))
+
+    swapped = getattr(work.rebuilds(RivalTransport(lab.transport, at, others_write_and_read)), change)
+    assert swapped(lab.tenant, "r1").state in ("flipped", "rolled_back")
+
+    assert len(seen) == PARTITIONS
+    assert positions(lab) == seen
+    lab.check_views_of("per-stream", lab.views().pointer("per-stream").live)
+
+
+def test_a_swap_is_given_up_for_now_when_the_live_view_moves_on_all_the_time(lab):
+    indexed(lab, 1)
+    lab.project()
+    work = Work(lab, random.Random(1))
+    work.start(auto_flip=False)
+    work.drain()
+
+    class Busy:
+        def call(self, operation: str, request: Any) -> Any:
+            if operation == "TransactWriteItems":
+                lab.indexer().index([lab.append("s/1")])
+                lab.project()
+            return lab.transport.call(operation, request)
+
+    with pytest.raises(Unavailable) as refused:
+        work.rebuilds(Busy()).flip(lab.tenant, "r1")
+
+    assert refused.value.code == "contended"
+    assert work.rebuilds().flip(lab.tenant, "r1").state == "flipped"
+
+
 def test_a_view_as_it_was_known_at_a_past_time(lab):
     indexed(lab, 1, 10)
     known_at = lab.clock.now()
@@ -470,6 +522,96 @@ def test_a_view_as_it_was_known_at_a_past_time(lab):
         assert dict(lab.views().rows(generation, str(partition))) == expected[partition]
     with pytest.raises(Conflict):
         work.rebuilds().flip(lab.tenant, "r1")
+
+
+# ----- versions of a view
+
+
+class PerStreamBetter(PerStream):
+    """The next version of the view."""
+
+    version = 2
+
+    def change(self, key: Any, row: Any, event: Any) -> Any:
+        return {**super().change(key, row, event), "better": True}
+
+
+NEXT = [PerStreamBetter()]
+BOTH = [PerStream(), PerStreamBetter()]
+
+
+def project(lab: LogLab, views: Any) -> list[Any]:
+    """Move along the log with some versions registered; return which live generations were told to stand still."""
+    told: list[Any] = []
+    plain = lab.projector(views=views)
+    projector = Projector(
+        plain.database, plain.tables, plain.bodies, views, {}, on_outdated=lambda *outdated: told.append(outdated)
+    )
+    for partition in range(PARTITIONS):
+        projector.project(lab.tenant, partition)
+    return told
+
+
+def made_by(lab: LogLab, number: int) -> set[bool]:
+    """Say by which versions the rows of a generation were made."""
+    generation = Generation("per-stream", number, lab.tenant)
+    rows = [row for partition in range(PARTITIONS) for _, row in lab.views().rows(generation, str(partition))]
+    return {"better" in row for row in rows}
+
+
+def test_a_generation_is_not_carried_on_by_another_version_of_its_view(lab):
+    indexed(lab, 1)
+    project(lab, [PerStream()])
+    before = positions(lab)
+    indexed(lab, 2)
+
+    told = project(lab, NEXT)
+
+    assert told == [(Generation("per-stream", 1, lab.tenant), 1)] * PARTITIONS
+    assert positions(lab) == before
+    assert made_by(lab, 1) == {False}
+    assert lab.projector(views=NEXT).behind(lab.log().heads())
+
+    work = Work(lab, random.Random(1), views=NEXT)
+    assert work.start().version == 2
+    work.drain()
+    assert work.state() == "flipped"
+    assert project(lab, NEXT) == []
+    assert positions(lab) == {head.partition: head.position for head in lab.log().heads()}
+    assert made_by(lab, 2) == {True}
+
+
+def test_a_version_that_stays_registered_moves_its_generation_until_the_next_one_has_taken_its_place(lab):
+    indexed(lab, 1)
+    project(lab, [PerStream()])
+    work = Work(lab, random.Random(1), views=BOTH)
+    work.start()
+    indexed(lab, 2)
+    assert project(lab, BOTH) == []
+    lab.check_views_of("per-stream", 1)
+    work.drain()
+    indexed(lab, 3)
+    project(lab, BOTH)
+    assert (lab.views().pointer("per-stream").live, made_by(lab, 2)) == (2, {True})
+
+    with pytest.raises(Conflict) as refused:
+        Work(lab, random.Random(1), views=NEXT).rebuilds().rollback(lab.tenant, "r1")
+    assert refused.value.code == "rebuild_not_live"
+    work.rebuilds().rollback(lab.tenant, "r1")
+    indexed(lab, 4)
+    assert project(lab, BOTH) == []
+    lab.check_views_of("per-stream", 1)
+
+
+def test_the_first_generation_is_made_by_the_newest_version(lab):
+    indexed(lab, 1)
+    project(lab, BOTH)
+    assert made_by(lab, 1) == {True}
+
+    other = log_lab()
+    Work(other, random.Random(1), views=NEXT).start()
+    indexed(other, 1)
+    assert project(other, [PerStream()]) != []
 
 
 # ----- generations that nobody comes back to

@@ -10,6 +10,8 @@ from cloudevents.v1.http import from_json
 from functions.audit import adapters, domain
 from holdfast.clock import to_text
 from holdfast.log import PARTITIONS
+from holdfast.projections import Generation
+from holdfast.projections.reader import ViewReader
 from tests.audit_lab import AuditLab, event
 from tests.log_lab import log_lab
 
@@ -284,9 +286,47 @@ def test_a_generation_that_is_not_there_is_not_found_and_none_is_waited_for(audi
     assert code(waiting) == (400, "invalid_wait_for")
 
 
+@pytest.mark.parametrize("at", range(1, 6))
+def test_what_was_waited_for_is_in_the_answer_even_if_another_generation_takes_over_meanwhile(
+    audit: AuditLab, monkeypatch: pytest.MonkeyPatch, at: int
+):
+    audit.append("orders/1", event(1))
+    audit.settle()
+    body = {"view": "streams", "reason": "to see", "auto_flip": False}
+    rebuild = audit.door.call("POST", "/v1/rebuilds", body=body, headers={"idempotency-key": "k"})[1]
+    audit.work()
+    audit.append("orders/1", event(2))
+    audit.index()
+    calls: list[str] = []
+
+    def swapped_while_a_projector_was_still_at_it() -> None:
+        adapters.rebuilds().flip(audit.lab.tenant, rebuild["rebuild_id"])
+        for partition in range(PARTITIONS):
+            adapters.projector().advance(domain.STREAMS, Generation("streams", 1, audit.lab.tenant), partition)
+
+    class Interrupted:
+        def call(self, operation: str, request: Any) -> Any:
+            calls.append(operation)
+            if len(calls) == at:
+                swapped_while_a_projector_was_still_at_it()
+            return audit.lab.transport.call(operation, request)
+
+    transport = Interrupted()
+    monkeypatch.setattr(
+        adapters, "views_of", lambda tenant: ViewReader(audit.lab.database(transport), audit.lab.tables, tenant)
+    )
+    status, answer, _ = audit.get("/v1/streams", headers={"holdfast-wait-for": "orders/1@2"})
+
+    assert len(calls) >= at
+    if status == 200:
+        assert [item["version"] for item in answer["items"]] == [2]
+    else:
+        assert (status, answer["code"]) == (503, "view_behind")
+
+
 def test_read_models_need_their_scope(audit: AuditLab):
     audit.door.principal = type(audit.door.principal)(
-        tenant="acme", subject="ann", scopes=frozenset({"audit:read"}), jti="j"
+        tenant="acme", subject="ann", scopes=frozenset({"audit:read"}), jti="j", expires=2**40
     )
 
     for template in ("/v1/events", "/v1/streams", "/v1/activity"):

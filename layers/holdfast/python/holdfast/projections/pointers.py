@@ -1,11 +1,24 @@
-"""Which generations are live, read for many at once."""
+"""Which generations are live, and by which version of their view they are made."""
 
 from collections.abc import Iterable, Sequence
 
-from holdfast.dynamodb.reads import Place, get_many
+from holdfast.dynamodb.attributes import from_item, to_item
+from holdfast.dynamodb.reads import Place, get, get_many
 from holdfast.dynamodb.tables import Tables
-from holdfast.dynamodb.writes import Database
-from holdfast.projections.rows import Pointer, pointer_key, pointer_of
+from holdfast.dynamodb.writes import Database, put_new
+from holdfast.projections.rows import Pointer, pointer_key, pointer_of, pointer_row
+from holdfast.projections.views import View
+
+
+def made_pointer(database: Database, tables: Tables, view: View, tenant: str) -> Pointer:
+    """Read which generation of a view is live; where there is none yet, *view* makes the first one from now on."""
+    pk, sk = pointer_key(view.name, tenant)
+    found = get(database, tables.views, pk, sk)
+    if found:
+        return pointer_of(found)
+    first = Pointer(version=view.version, turns=1)
+    standing = put_new(database, tables.views, to_item({"pk": pk, "sk": sk} | pointer_row(first)))
+    return pointer_of(from_item(standing)) if standing else first
 
 
 def read_pointers(

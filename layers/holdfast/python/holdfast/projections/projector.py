@@ -5,6 +5,9 @@ What it is told is again only a hint; where it stands is the checkpoint's to say
 checkpoint change in one transaction. A listing view's rows are put first, and repeated if the checkpoint was not
 reached. An event that a view cannot take is parked: its stream stands still in that view, in order and for as long as
 it takes, while all other streams go on.
+
+A generation is made by one version of its view from its first row to its last. Once that version is not registered any
+more, the generation stands still until a rebuild has made one by the new version.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,10 +25,10 @@ from holdfast.dynamodb.writes import Database, put_action, transact_once, update
 from holdfast.errors import Unavailable
 from holdfast.log.bodies import Bodies
 from holdfast.log.reader import LogReader
-from holdfast.log.values import Entry, Head
+from holdfast.log.values import PARTITIONS, Entry, Head
 from holdfast.projections import batches
 from holdfast.projections.batches import Batch, Parked, Selection
-from holdfast.projections.pointers import read_pointers
+from holdfast.projections.pointers import made_pointer, read_pointers
 from holdfast.projections.rows import (
     Generation,
     attributes_of,
@@ -34,8 +37,6 @@ from holdfast.projections.rows import (
     checkpoint_row,
     parked_key,
     parked_row,
-    pointer_key,
-    pointer_of,
     row_key,
 )
 from holdfast.projections.views import Attributes, Checkpoint, Counting, Effect, Key, Listing, Recorded, View
@@ -51,6 +52,8 @@ ROUNDS_MAX: Final = 10_000
 
 OnViewParked = Callable[[Generation, Parked], None]
 """Told of a stream that stands still in a view from now on; somebody has to look."""
+OnOutdated = Callable[[Generation, int], None]
+"""Told, each time, of a live generation that stands still: the version of its view is not registered any more."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,11 @@ class Projector:
     tables: Tables
     bodies: Bodies
     views: Sequence[View]
+    """Of one name there may be several versions, each for the generations that it has made."""
     effects: Mapping[str, Effect]
     """By view."""
     on_parked: OnViewParked = lambda _generation, _parked: None
+    on_outdated: OnOutdated = lambda _generation, _version: None
 
     def project(self, tenant: str, partition: int) -> None:
         """
@@ -83,15 +88,28 @@ class Projector:
         Raises:
             Unavailable: `unfinished`, there was more to do than there was time for; repeat.
         """
-        for view in self.views:
-            pointer = pointer_of(get(self.database, self.tables.views, *pointer_key(view.name, tenant)))
-            generation = Generation(view.name, pointer.live, tenant)
+        for newest in self.newest:
+            pointer = made_pointer(self.database, self.tables, newest, tenant)
+            view, generation = self.view(newest.name, pointer.version), Generation(newest.name, pointer.live, tenant)
+            if view is None:
+                self.on_outdated(generation, pointer.version)
+                continue
             effects_from = pointer.effects_from[partition] if pointer.effects_from else 0
             self.advance(view, generation, partition, effects_from=effects_from)
 
+    @property
+    def newest(self) -> list[View]:
+        """The views, each once, of the version that makes what is new."""
+        return [view for view in self.views if view is self.view(view.name)]
+
+    def view(self, name: str, version: int | None = None) -> View | None:
+        """Find a view by its name, of the version asked for or else the newest; None if that is not registered."""
+        found = [view for view in self.views if view.name == name and version in (None, view.version)]
+        return max(found, key=lambda view: view.version, default=None)
+
     def behind(self, heads: Iterable[Head]) -> list[tuple[str, int]]:
         """Name the (tenant, partition) pairs whose heads a live generation of some view has not reached."""
-        names, found = [view.name for view in self.views], list(heads)
+        names, found = [view.name for view in self.newest], list(heads)
         pointers = read_pointers(self.database, self.tables, {head.tenant for head in found}, names)
         places: dict[Place, Head] = {}
         for head in found:
@@ -114,6 +132,8 @@ class Projector:
     ) -> Checkpoint:
         """
         Bring one generation up to position *until*, or to the head; return where it stands then.
+
+        *view* is of the version that has made what the generation holds.
 
         With *known_at* it takes only events that had been recorded by then. Effects happen for events beyond
         *effects_from*; for none if that is None.
@@ -142,6 +162,15 @@ class Projector:
 
     def checkpoint(self, generation: Generation, partition: int) -> Checkpoint:
         return checkpoint_of(get(self.database, self.tables.views, *checkpoint_key(generation, partition)))
+
+    def checkpoints(self, *generations: Generation) -> list[tuple[Checkpoint, ...]]:
+        """Say where generations stand in each partition, read in one request."""
+        places: list[list[Place]] = [
+            [(self.tables.views, *checkpoint_key(generation, partition)) for partition in range(PARTITIONS)]
+            for generation in generations
+        ]
+        rows = get_many(self.database, [place for each in places for place in each])
+        return [tuple(checkpoint_of(rows.get(place)) for place in each) for each in places]
 
     def entries(self, step: Step, after: int, until: int, *, stream: str | None = None) -> Iterator[Entry]:
         log = LogReader(self.database, self.tables, step.generation.tenant)

@@ -131,9 +131,11 @@ class ViewReader:
         places: dict[Place, Key] = {(self.tables.views, *row_key(generation, key)): key for key in keys}
         return {places[place]: attributes_of(row) for place, row in get_many(self.database, list(places)).items()}
 
-    def wait_for(self, view: str, stream: str, version: int) -> None:
+    def wait_for(self, view: str, stream: str, version: int) -> int:
         """
         Wait until the live generation holds *version* of *stream*, so that a caller reads its own writes.
+
+        Returns its number: it may not be the live one any more when its rows are read, and is kept.
 
         Raises:
             Unavailable: `view_behind`, after WAIT_SECONDS_MAX.
@@ -153,7 +155,7 @@ class ViewReader:
                 if checkpoint.position >= position and not (
                     checkpoint.parked and self._stands_still(generation, partition, stream, version)
                 ):
-                    return
+                    return generation.number
             if clock.monotonic() >= until:
                 raise Unavailable(
                     "view_behind",

@@ -4,10 +4,11 @@ Rebuilds: a view is made again from the whole log beside the live one, compared 
 Nobody waits meanwhile. The new generation runs along the log partition by partition, each as work that can be cut off
 anywhere and taken up again, by many workers at once. Its effects are held back. In each partition it is brought to
 exactly where the live one stands, and there the two are compared: how many rows, and the sum of their hashes. Then one
-transaction makes it the live one. What it followed stays for a week, and can come back.
+transaction makes it the live one, on condition that it holds all that the one before it holds by then: nobody who reads
+ever goes back. What it followed stays for a week, and can come back.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -18,25 +19,29 @@ from holdfast.clock import to_micros
 from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.reads import Row, get
 from holdfast.dynamodb.tables import Tables
-from holdfast.dynamodb.writes import Database, put_action, update_action
+from holdfast.dynamodb.writes import Database, companion_action, put_action, update_action
 from holdfast.errors import Conflict, NotFound, Unavailable
 from holdfast.log.reader import LogReader
 from holdfast.log.values import PARTITIONS, SOLE
+from holdfast.projections.pointers import made_pointer
 from holdfast.projections.projector import Projector, carry_out
 from holdfast.projections.rows import (
     Generation,
     Pointer,
+    checkpoint_key,
     pointer_key,
     pointer_of,
     pointer_row,
 )
 from holdfast.projections.views import Checkpoint, View
-from holdfast.streams.companions import Is, Update
+from holdfast.streams.companions import Check, Is, Missing, Update
 
 KEPT: Final = timedelta(days=7)
 """How long the generation before stays after a swap."""
 TURNS_MAX: Final = 8
 """How often a change of the pointer is tried again when others change it."""
+SWAPS_MAX: Final = 20
+"""How often a swap is tried again when the generation that is to be replaced has moved on meanwhile."""
 
 State = Literal["running", "ready", "needs_review", "flipped", "rolled_back", "abandoned"]
 
@@ -130,7 +135,7 @@ class Rebuilds:
             rebuild_id=rebuild_id,
             tenant=tenant,
             view=view,
-            version=self._view(view).version,
+            version=self._newest(view).version,
             generation=0,
             state="running",
             reason=reason,
@@ -149,7 +154,7 @@ class Rebuilds:
     def _begun(self, wish: Rebuild) -> Rebuild:
         """Give the rebuild its generation, and hold the view for it."""
         for _ in range(TURNS_MAX):
-            pointer = self._pointer(wish.tenant, wish.view)
+            pointer = made_pointer(self.database, self.tables, self._newest(wish.view), wish.tenant)
             if pointer.rebuild_id == wish.rebuild_id:
                 return self.get(wish.tenant, wish.rebuild_id)
             if pointer.rebuild_id:
@@ -181,8 +186,8 @@ class Rebuilds:
 
     def progress(self, rebuild: Rebuild) -> tuple[Checkpoint, ...]:
         """Say how far each partition has come."""
-        generation = _generation(rebuild)
-        return tuple(self.projector.checkpoint(generation, partition) for partition in range(PARTITIONS))
+        (checkpoints,) = self.projector.checkpoints(_generation(rebuild))
+        return checkpoints
 
     def step(self, tenant: str, rebuild_id: str, partition: int) -> bool:
         """
@@ -194,7 +199,7 @@ class Rebuilds:
         try:
             return self._step(tenant, rebuild_id, partition)
         except Unavailable as error:
-            if error.code not in ("unfinished", "out_of_time"):
+            if error.code not in ("unfinished", "out_of_time", "contended"):
                 raise
             return True
 
@@ -202,20 +207,21 @@ class Rebuilds:
         rebuild = self._find(tenant, rebuild_id)
         if rebuild is None or rebuild.is_over:
             return False
-        if rebuild.version != self._view(rebuild.view).version:
+        view = self.projector.view(rebuild.view, rebuild.version)
+        if view is None:
             # Other code would go on where this one began: nobody could say what the rows are of.
             self._release(rebuild, "abandoned")
             return False
         if partition not in {compared.partition for compared in rebuild.compared}:
-            compared = self._compared(rebuild, partition)
+            compared = self._compared(view, rebuild, partition)
             rebuild = self._changed(rebuild, lambda found: _with(found, compared))
         if len(rebuild.compared) == PARTITIONS and not rebuild.is_over:
             self._finish(rebuild)
         return False
 
-    def _compared(self, rebuild: Rebuild, partition: int) -> Compared:
+    def _compared(self, view: View, rebuild: Rebuild, partition: int) -> Compared:
         """Bring one partition to where the live generation stands, and look at both."""
-        view, generation = self._view(rebuild.view), _generation(rebuild)
+        generation = _generation(rebuild)
         if rebuild.known_at is not None:
             own = self.projector.advance(
                 view, generation, partition, until=rebuild.targets[partition], known_at=rebuild.known_at
@@ -248,17 +254,18 @@ class Rebuilds:
 
         Raises:
             Conflict: `rebuild_not_ready`; it runs, is over, or holds a past state.
+            Unavailable: `contended`, the live view moved on all the time; `unfinished`. Repeat.
         """
-        for _ in range(TURNS_MAX):
+        for _ in range(SWAPS_MAX):
             rebuild = self.get(tenant, rebuild_id)
             if rebuild.state == "flipped":
                 return rebuild
             pointer = self._pointer(tenant, rebuild.view)
-            if not self._may_be_live(rebuild, pointer):
+            view = self.projector.view(rebuild.view, rebuild.version)
+            if view is None or not self._may_be_live(rebuild, pointer):
                 raise Conflict("rebuild_not_ready", f"This rebuild cannot become live: it is {rebuild.state}, or gone.")
-            before = self._positions(Generation(rebuild.view, pointer.live, tenant))
-            for partition, position in enumerate(before):
-                self.projector.advance(self._view(rebuild.view), _generation(rebuild), partition, until=position)
+            leaves = Generation(rebuild.view, pointer.live, tenant)
+            before = self._brought(view, _generation(rebuild), leaves)
             after = msgspec.structs.replace(
                 pointer,
                 live=rebuild.generation,
@@ -276,7 +283,7 @@ class Rebuilds:
                 followed=pointer.live,
                 followed_version=pointer.version,
             )
-            if self._swapped(rebuild, done, pointer, after):
+            if self._swapped(rebuild, done, pointer, after, *self._stay(leaves, before)):
                 return self.get(tenant, rebuild_id)
         raise _contended(rebuild.view)
 
@@ -285,23 +292,27 @@ class Rebuilds:
         Make the generation before a rebuild the live one again, as long as it is kept.
 
         Raises:
-            Conflict: `rebuild_not_live`; what it made is not live, or the one before is gone.
+            Conflict: `rebuild_not_live`; what it made is not live, or the one before, or what made that, is gone.
+            Unavailable: `contended`, `unfinished`, as in `flip`.
         """
-        for _ in range(TURNS_MAX):
+        for _ in range(SWAPS_MAX):
             rebuild = self.get(tenant, rebuild_id)
             if rebuild.state == "rolled_back":
                 return rebuild
             pointer = self._pointer(tenant, rebuild.view)
-            followed = rebuild.followed
+            followed, view = rebuild.followed, self.projector.view(rebuild.view, rebuild.followed_version)
             if followed is None or pointer.live != rebuild.generation or not self._is_kept(pointer, followed):
                 raise Conflict(
                     "rebuild_not_live",
                     f"Only a generation that is live, and was made less than {KEPT.days} days ago, can be rolled back.",
                 )
-            positions = self._positions(_generation(rebuild))
-            for partition, position in enumerate(positions):
-                generation = Generation(rebuild.view, followed, tenant)
-                self.projector.advance(self._view(rebuild.view), generation, partition, until=position)
+            if view is None:
+                raise Conflict(
+                    "rebuild_not_live",
+                    f"Version {rebuild.followed_version} of {rebuild.view!r}, which could go on, is there no more.",
+                )
+            leaves = _generation(rebuild)
+            positions = self._brought(view, Generation(rebuild.view, followed, tenant), leaves)
             after = msgspec.structs.replace(
                 pointer,
                 live=followed,
@@ -310,9 +321,25 @@ class Rebuilds:
                 kept=self._kept(pointer, pointer.live, comes_back=followed),
                 turns=pointer.turns + 1,
             )
-            if self._swapped(rebuild, msgspec.structs.replace(rebuild, state="rolled_back"), pointer, after):
+            done = msgspec.structs.replace(rebuild, state="rolled_back")
+            if self._swapped(rebuild, done, pointer, after, *self._stay(leaves, positions)):
                 return self.get(tenant, rebuild_id)
         raise _contended(rebuild.view)
+
+    def _brought(self, view: View, comes: Generation, leaves: Generation) -> tuple[int, ...]:
+        """Bring the generation that *comes* to where the one that *leaves* stands; return where that is."""
+        there, here = self.projector.checkpoints(leaves, comes)
+        for partition, (end, own) in enumerate(zip(there, here, strict=True)):
+            if own.position < end.position:
+                self.projector.advance(view, comes, partition, until=end.position)
+        return tuple(checkpoint.position for checkpoint in there)
+
+    def _stay(self, generation: Generation, positions: tuple[int, ...]) -> Iterator[Mapping[str, Any]]:
+        """Insist that a generation has not moved: what it takes in would be missing in the one that replaces it."""
+        for partition, position in enumerate(positions):
+            pk, sk = checkpoint_key(generation, partition)
+            when = (Is("pos", position),) if position else (Missing("pos"),)
+            yield companion_action(Check(self.tables.views, {"pk": pk, "sk": sk}, when), self.tables.views)
 
     def abandon(self, tenant: str, rebuild_id: str) -> Rebuild:
         """
@@ -345,19 +372,21 @@ class Rebuilds:
         raise _contended(rebuild.view)
 
     def _may_be_live(self, rebuild: Rebuild, pointer: Pointer) -> bool:
-        """Tell whether a rebuild is whole, of the present, of the code that runs, and its rows still there."""
+        """Tell whether a rebuild is whole, of the present, and its rows still there."""
         is_whole = len(rebuild.compared) == PARTITIONS and rebuild.known_at is None and rebuild.state != "abandoned"
         is_there = rebuild.state == "running" or self._is_kept(pointer, rebuild.generation)
-        return is_whole and is_there and rebuild.version == self._view(rebuild.view).version
+        return is_whole and is_there
 
     def _is_kept(self, pointer: Pointer, number: int) -> bool:
         """Tell whether somebody may still come back to a generation."""
         until = dict(pointer.kept).get(number)
         return until is not None and until > to_micros(self.database.clock.now())
 
-    def _swapped(self, before: Rebuild, after: Rebuild, pointer: Pointer, pointed: Pointer) -> bool:
+    def _swapped(
+        self, before: Rebuild, after: Rebuild, pointer: Pointer, pointed: Pointer, *checks: Mapping[str, Any]
+    ) -> bool:
         actions = [self._turned(before, after), self._pointed(before.tenant, before.view, pointer, pointed)]
-        return carry_out(self.database, actions)
+        return carry_out(self.database, [*actions, *checks])
 
     def _kept(self, pointer: Pointer, leaves: int, *, comes_back: int | None = None) -> tuple[tuple[int, int], ...]:
         """Keep the generation that *leaves* for KEPT; one that comes back is not counted down any more."""
@@ -380,14 +409,8 @@ class Rebuilds:
 
     def _pointed(self, tenant: str, view: str, before: Pointer, after: Pointer) -> Mapping[str, Any]:
         pk, sk = pointer_key(view, tenant)
-        key, row = {"pk": pk, "sk": sk}, pointer_row(after)
-        if before.turns == 0:
-            return {"Put": put_action(self.tables.views, to_item(key | row))}
-        when = (Is("turns", before.turns),)
-        return {"Update": update_action(self.tables.views, Update(self.tables.views, key, when, set=row))}
-
-    def _positions(self, generation: Generation) -> tuple[int, ...]:
-        return tuple(self.projector.checkpoint(generation, partition).position for partition in range(PARTITIONS))
+        change = Update(self.tables.views, {"pk": pk, "sk": sk}, (Is("turns", before.turns),), set=pointer_row(after))
+        return {"Update": update_action(self.tables.views, change)}
 
     def _pointer(self, tenant: str, view: str) -> Pointer:
         return pointer_of(get(self.database, self.tables.views, *pointer_key(view, tenant)))
@@ -396,12 +419,12 @@ class Rebuilds:
         row = get(self.database, self.tables.views, _pk(tenant, rebuild_id), SOLE)
         return _DECODER.decode(row["doc"]) if row else None
 
-    def _view(self, name: str) -> View:
-        for view in self.projector.views:
-            if view.name == name:
-                return view
-        names = ", ".join(view.name for view in self.projector.views)
-        raise NotFound("view_not_found", f"There is no view {name!r}; there are {names}.")
+    def _newest(self, name: str) -> View:
+        view = self.projector.view(name)
+        if view is None:
+            names = ", ".join(each.name for each in self.projector.newest)
+            raise NotFound("view_not_found", f"There is no view {name!r}; there are {names}.")
+        return view
 
 
 _DECODER: Final = msgspec.json.Decoder(Rebuild)
@@ -429,6 +452,9 @@ def _comparison(partition: int, own: Checkpoint, live: Checkpoint) -> Compared:
 
 
 def _with(rebuild: Rebuild, compared: Compared) -> Rebuild:
+    """Note what was compared; a rebuild that is over meanwhile stays as it was decided."""
+    if rebuild.is_over:
+        return rebuild
     others = tuple(each for each in rebuild.compared if each.partition != compared.partition)
     return msgspec.structs.replace(rebuild, compared=(*others, compared))
 
