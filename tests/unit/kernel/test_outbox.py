@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore import exceptions as failures
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 from cloudevents.v1.http import from_json
 from moto import mock_aws
 
@@ -251,10 +252,30 @@ def test_a_message_that_is_to_blame_is_refused_at_once(wired):
     assert len(wire.calls) == 1
 
 
-def test_a_throttle_is_nobodys_fault_whatever_the_answer_says(wired):
-    outbox, _ = wired(taken(failed=[{"Id": "0", "SenderFault": True, "Code": "ThrottlingException"}]), taken(0))
+TARGETS = [
+    "ThrottlingException",
+    "RequestThrottled",
+    "KMS.ThrottlingException",
+    "KMSAccessDenied",
+    "AuthorizationError",
+]
+
+
+@pytest.mark.parametrize("code", TARGETS)
+def test_what_blames_the_target_passes_whatever_the_answer_says(wired, code):
+    outbox, _ = wired(taken(failed=[{"Id": "0", "SenderFault": True, "Code": code}]), taken(0))
 
     assert outbox.to_queue(QUEUE, [message("a")]) == ()
+
+
+@pytest.mark.parametrize("code", TARGETS)
+def test_a_message_is_never_to_blame_for_a_target_that_stays_busy_or_shut(wired, code):
+    failing = {"SenderFault": True, "Code": code}
+    outbox, wire = wired(taken(0, failed=[{"Id": "1", **failing}]), *[taken(failed=[{"Id": "0", **failing}])] * 3)
+
+    with pytest.raises(Unavailable, match=code):
+        outbox.to_queue(QUEUE, [message("a"), message("b")])
+    assert len(wire.calls) == 4
 
 
 def test_a_message_that_fails_on_is_refused_when_the_budget_is_spent(wired):
@@ -274,8 +295,10 @@ def test_a_message_that_fails_on_is_refused_when_the_budget_is_spent(wired):
         failures.ConnectTimeoutError(endpoint_url="x"),
         failures.ReadTimeoutError(endpoint_url="x"),
         aws.Garbled("cut short", {}),
+        ResponseParserError("no element found"),
         refusal("InternalFailure", 500),
         refusal("Throttling"),
+        refusal("RequestThrottled", 403),
         refusal("", 429),
     ],
 )

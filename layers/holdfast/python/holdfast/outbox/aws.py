@@ -5,6 +5,7 @@ A batch is taken in part at any time. What was not taken is sent again within a 
 or topic's answer says whether the message is to blame (it is told as refused) or the target (nobody is).
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,9 +38,9 @@ CALLS: Final = Budget(attempts_max=4, seconds_max=6.0, first_wait_seconds=0.05)
 TIME_BYTES: Final = 14
 """What the time of an entry counts for in EventBridge's limit ("Calculating PutEvents event entry size")."""
 
-_THROTTLES: Final = frozenset(
-    {"Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "KMSThrottling", "KmsThrottled"}
-)
+_THROTTLE: Final = re.compile("throttl", re.IGNORECASE)
+_OF_TARGET: Final = re.compile("throttl|kms|denied|authorization", re.IGNORECASE)
+"""Codes that no message is the reason of, whatever an answer says of the sender: a target that is busy, or shut to us."""
 _OF_CONTENT: Final = frozenset(
     {
         "BatchRequestTooLong",
@@ -66,7 +67,8 @@ class _ContentRefused(Exception):
 @dataclass(frozen=True)
 class _Failure:
     reason: str
-    is_final: bool
+    is_final: bool = False
+    is_of_target: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,7 @@ class AwsOutbox:
         if len(told) != len(entries):
             raise _Passing("the answer does not tell of every event")
         return [
-            _Failure(f"{each['ErrorCode']}: {each.get('ErrorMessage', '')}", is_final=False)
-            if each.get("ErrorCode")
-            else None
+            _Failure(f"{each['ErrorCode']}: {each.get('ErrorMessage', '')}") if each.get("ErrorCode") else None
             for each in told
         ]
 
@@ -140,6 +140,9 @@ class AwsOutbox:
                     return {batch[0][0]: str(error)}
                 # One of them is to blame, and nobody says which; their groups differ, so each may go alone.
                 return {place: reason for each in batch for place, reason in offer([each]).items()}
+            for _, failure in left:
+                if failure.is_of_target:
+                    raise unavailable(failure.reason)
             return {place: failure.reason for (place, _), failure in left}
 
         return send_in_order(
@@ -207,18 +210,23 @@ class AwsOutbox:
 def _named(call: Callable[[], T], unavailable: Callable[[str], Unavailable]) -> T:
     """Make a call, and name what it raises by what is to be done next."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - imported with the first client
+    from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
     try:
         return call()
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS or code in _THROTTLES:
+        if (
+            status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            or status == HTTPStatus.TOO_MANY_REQUESTS
+            or _THROTTLE.search(code)
+        ):
             raise _Passing(f"HTTP {status} {code}") from error
         if code in _OF_CONTENT:
             raise _ContentRefused(f"{code}: {error.response['Error'].get('Message', '')}") from error
         raise unavailable(code) from error
-    except (BotoCoreError, Garbled) as error:
+    except (BotoCoreError, ResponseParserError, Garbled) as error:
         raise _Passing(type(error).__name__) from error
 
 
@@ -237,10 +245,16 @@ def _told(answer: Mapping[str, Any], count: int) -> list[_Failure | None]:
     failed = {each["Id"]: each for each in answer.get("Failed", ())}
     told: list[_Failure | None] = []
     for number in map(str, range(count)):
-        failure = failed.get(number, {"Code": "the answer does not tell of it"})
-        is_final = bool(failure.get("SenderFault")) and failure["Code"] not in _THROTTLES
-        told.append(None if number in taken else _Failure(f"{failure['Code']}: {failure.get('Message', '')}", is_final))
+        told.append(None if number in taken else _failure_of(failed.get(number)))
     return told
+
+
+def _failure_of(entry: Mapping[str, Any] | None) -> _Failure:
+    if entry is None:
+        return _Failure("the answer does not tell of it")
+    is_of_target = bool(_OF_TARGET.search(entry["Code"]))
+    is_final = bool(entry.get("SenderFault")) and not is_of_target
+    return _Failure(f"{entry['Code']}: {entry.get('Message', '')}", is_final, is_of_target)
 
 
 def _batches(entries: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
