@@ -24,9 +24,10 @@ PROMISES = EventStorePromises()
 
 def no_boundary_check(patch: pytest.MonkeyPatch) -> None:
     def see(self: Any, wish: Any) -> Seen:
-        end = self.last(wish.stream)
-        hash_, at = (end.hash, end.recorded_at) if end else (b"", None)
-        return Seen(Boundary(self._tenant, wish.stream, wish.expected, at, hash_, self._instant()))
+        newest = self.last(wish.stream)
+        end = newest.boundary if newest else rules.empty(self._tenant, wish.stream, self._instant())
+        expected = rules.expected_version(wish)
+        return Seen(end if expected is None else msgspec.structs.replace(end, version=expected))
 
     patch.setattr(event_store.DynamoEventStore, "_see", see)
 

@@ -172,7 +172,8 @@ class DynamoEventStore(Generic[E]):
         newest = self.last(wish.stream)
         end = newest.boundary if newest else empty(self._tenant, wish.stream, asked_at)
         expected = expected_version(wish)
-        if newest is None or expected is None or expected == end.version:
+        # Nobody has taken a place beyond the end; who takes it from now on came later than what is told here.
+        if newest is None or expected is None or expected >= end.version:
             return Seen(end, (newest,) if newest else ())
         is_newest = newest.first_version == expected + 1
         winner = newest if is_newest else self._reader.at(wish.stream, expected + 1)
