@@ -40,7 +40,7 @@ TIME_BYTES: Final = 14
 
 _THROTTLE: Final = re.compile("throttl", re.IGNORECASE)
 _OF_TARGET: Final = re.compile("throttl|kms|denied|authorization", re.IGNORECASE)
-"""Codes that no message is the reason of, whatever an answer says of the sender: a target that is busy, or shut to us."""
+"""Codes that no message is the reason of, whatever an answer says of it: its target is busy, or shut to us."""
 _OF_CONTENT: Final = frozenset(
     {
         "BatchRequestTooLong",
@@ -243,10 +243,7 @@ def _told(answer: Mapping[str, Any], count: int) -> list[_Failure | None]:
     """Read which messages of a call were taken; what the answer does not name was not."""
     taken = {each["Id"] for each in answer.get("Successful", ())}
     failed = {each["Id"]: each for each in answer.get("Failed", ())}
-    told: list[_Failure | None] = []
-    for number in map(str, range(count)):
-        told.append(None if number in taken else _failure_of(failed.get(number)))
-    return told
+    return [None if number in taken else _failure_of(failed.get(number)) for number in map(str, range(count))]
 
 
 def _failure_of(entry: Mapping[str, Any] | None) -> _Failure:
