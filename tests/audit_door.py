@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +17,22 @@ SAMPLE = json.loads((Path(__file__).parents[1] / "events/audit/http-request.json
 ALL = frozenset(SERVICES["audit"].scopes)
 JSON = "application/json"
 BATCH = "application/cloudevents-batch+json"
+
+
+STANDING = {"Content-Type", "Cache-Control", "X-Content-Type-Options", "X-Request-Id", "traceparent"}
+"""What every answer says."""
+
+
+@cache
+def described() -> Any:
+    return app.openapi()["paths"]
+
+
+def check_headers(template: str, method: str, answer: Any) -> None:
+    """Insist that every header is described; a status that no description knows is no route's."""
+    responses = described().get(template, {}).get(method.lower(), {}).get("responses", {})
+    known = responses.get(str(answer["statusCode"]))
+    assert known is None or answer["headers"].keys() - STANDING <= known.get("headers", {}).keys()
 
 
 class Door:
@@ -62,6 +79,7 @@ class Door:
         }
         answer = app(event, None)
         text = answer["body"]
+        check_headers(template, method, answer)
         return answer["statusCode"], json.loads(text) if text else None, answer["headers"]
 
     def append(

@@ -10,7 +10,7 @@ from functions.audit import adapters, domain
 from functions.audit.service import Asking, AuditTrail, Prover, ReadModels
 from holdfast.clock import from_text
 from holdfast.errors import Invalid
-from holdfast.http import Api, Caller, Headers
+from holdfast.http import Api, Caller, Header
 from holdfast.http.faults import WHOLE_NUMBER
 from holdfast.streams import check_stream
 
@@ -25,6 +25,15 @@ Generation = Annotated[int, msgspec.Meta(ge=1, le=domain.VERSION_MAX)]
 STORE_ERRORS = {429: ["store_throttled"], 503: ["store_unavailable"]}
 OPENING_ERRORS = {429: ["store_throttled"], 503: ["store_unavailable", "keys_unavailable", "not_recorded"]}
 """Of reads that open what is sealed, and may be recorded."""
+
+WaitFor = Annotated[
+    str | None,
+    Header(
+        "Holdfast-Wait-For",
+        "`<stream>@<version>`: wait up to 5 s until the live view holds it.",
+        {"type": "string", "pattern": "^.+@[0-9]{1,16}$"},
+    ),
+]
 
 _WAIT_FOR = re.compile(r"(?P<stream>.+)@(?P<version>[0-9]{1,16})")
 
@@ -67,17 +76,16 @@ def moment(text: str | None, name: str) -> datetime | None:
         raise Invalid(error.code, error.detail, pointer=f"/{name}") from error
 
 
-def asking(headers: Headers, generation: int | None) -> Asking:
+def asking(wait_for: str | None, generation: int | None) -> Asking:
     """
     Read which generation of a view is meant, and which of the caller's own writes it must hold.
 
     Raises:
         Invalid: `invalid_wait_for`, `invalid_stream`.
     """
-    written = headers.get("holdfast-wait-for")
-    if written is None:
+    if wait_for is None:
         return Asking(generation)
-    match = _WAIT_FOR.fullmatch(written)
+    match = _WAIT_FOR.fullmatch(wait_for)
     if not match or not WHOLE_NUMBER.fullmatch(match["version"]):
         raise Invalid("invalid_wait_for", "Write Holdfast-Wait-For: <stream>@<version>, like orders/42@3.")
     return Asking(generation, (stream_named(match["stream"]), int(match["version"])))

@@ -5,11 +5,21 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from functions.audit import domain
-from functions.audit.app.door import STORE_ERRORS, Generation, Limit, app, asking, moment, read_models, stream_named
+from functions.audit.app.door import (
+    STORE_ERRORS,
+    Generation,
+    Limit,
+    WaitFor,
+    app,
+    asking,
+    moment,
+    read_models,
+    stream_named,
+)
 from functions.audit.app.recording import recorded
 from functions.audit.service.reading import Answered, FoundEvent
 from holdfast.clock import to_text
-from holdfast.http import Answer, Caller, Headers
+from holdfast.http import Answer, Caller, Header
 
 Cursor = Annotated[str, msgspec.Meta(max_length=2_048)]
 Prefix = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:@+/~-]{0,200}\Z")]
@@ -116,6 +126,11 @@ class ActivityAnswer(msgspec.Struct, frozen=True):
     cursor: str | None
 
 
+VIEW_POSITION = Header(
+    "Holdfast-View-Position", "How far the view has come: a position for each partition of the log, in order."
+)
+LAG_SECONDS = Header("Holdfast-Lag-Seconds", "How long the view is behind the log.", {"type": "number", "minimum": 0})
+STANDING = [VIEW_POSITION, LAG_SECONDS]
 VIEW_ERRORS = {
     **STORE_ERRORS,
     400: ["invalid_cursor", "invalid_wait_for", "invalid_stream"],
@@ -130,9 +145,9 @@ SEARCH_ERRORS = {
 ACTIVITY_ERRORS = {**VIEW_ERRORS, 400: [*VIEW_ERRORS[400], "invalid_range", "invalid_time"]}
 
 
-@app.get("/v1/events", scope="audit:search", raises=SEARCH_ERRORS)
+@app.get("/v1/events", scope="audit:search", raises=SEARCH_ERRORS, headers=STANDING)
 @recorded("search")
-def get_found_events(caller: Caller, query: SearchQuery, headers: Headers) -> Answer[SearchAnswer]:
+def get_found_events(caller: Caller, query: SearchQuery, wait_for: WaitFor) -> Answer[SearchAnswer]:
     """Find events by who did what to whom and when; all that is given must hold, bounds included."""
     search = domain.Search(
         actor=query.actor,
@@ -148,20 +163,20 @@ def get_found_events(caller: Caller, query: SearchQuery, headers: Headers) -> An
         search,
         cursor=query.cursor,
         limit=query.limit,
-        asking=asking(headers, query.generation),
+        asking=asking(wait_for, query.generation),
         with_events=query.include == "data",
     )
     return Answer(SearchAnswer([*map(FoundItem.of, answered.items)], answered.cursor), headers=standing_of(answered))
 
 
-@app.get("/v1/streams", scope="audit:search", raises=VIEW_ERRORS)
-def get_streams(caller: Caller, query: StreamsQuery, headers: Headers) -> Answer[StreamsAnswer]:
+@app.get("/v1/streams", scope="audit:search", raises=VIEW_ERRORS, headers=STANDING)
+def get_streams(caller: Caller, query: StreamsQuery, wait_for: WaitFor) -> Answer[StreamsAnswer]:
     """List the streams whose names begin with a prefix, by name."""
     answered = read_models(caller).streams(
         query.prefix.replace("~", "/"),
         cursor=query.cursor,
         limit=query.limit,
-        asking=asking(headers, query.generation),
+        asking=asking(wait_for, query.generation),
     )
     items = [
         StreamItem(each.stream, each.version, to_text(each.first_time), to_text(each.last_time), each.last_actor)
@@ -170,15 +185,15 @@ def get_streams(caller: Caller, query: StreamsQuery, headers: Headers) -> Answer
     return Answer(StreamsAnswer(items, answered.cursor), headers=standing_of(answered))
 
 
-@app.get("/v1/activity", scope="audit:search", raises=ACTIVITY_ERRORS)
-def get_activity(caller: Caller, query: ActivityQuery, headers: Headers) -> Answer[ActivityAnswer]:
+@app.get("/v1/activity", scope="audit:search", raises=ACTIVITY_ERRORS, headers=STANDING)
+def get_activity(caller: Caller, query: ActivityQuery, wait_for: WaitFor) -> Answer[ActivityAnswer]:
     """Count events by day and type."""
     answered = read_models(caller).activity(
         moment(query.first, "from"),
         moment(query.last, "to"),
         cursor=query.cursor,
         limit=query.limit,
-        asking=asking(headers, query.generation),
+        asking=asking(wait_for, query.generation),
     )
     items = [ActivityItem(each.day, each.type, each.count) for each in answered.items]
     return Answer(ActivityAnswer(items, answered.cursor), headers=standing_of(answered))
@@ -187,6 +202,6 @@ def get_activity(caller: Caller, query: ActivityQuery, headers: Headers) -> Answ
 def standing_of(answered: Answered[Any]) -> dict[str, str]:
     """Say how far the view has come: a position for each partition of the log, in order."""
     return {
-        "Holdfast-View-Position": ", ".join(map(str, answered.positions)),
-        "Holdfast-Lag-Seconds": f"{answered.lag_seconds:.3f}",
+        VIEW_POSITION.name: ", ".join(map(str, answered.positions)),
+        LAG_SECONDS.name: f"{answered.lag_seconds:.3f}",
     }

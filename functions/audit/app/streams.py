@@ -10,11 +10,19 @@ from functions.audit.app.recording import recorded
 from holdfast.clock import to_text
 from holdfast.cloudevents import BATCH_TYPE
 from holdfast.folds import encode_state
-from holdfast.http import Answer, Caller, Headers, IdempotencyKey, RawBody
+from holdfast.http import IDEMPOTENCY_REPLAYED, Answer, Caller, Header, IdempotencyKey, RawBody
 from holdfast.http.faults import to_body
 from holdfast.streams import Appended
 
 EXPECTED_SCHEMA = [{"type": "integer", "minimum": 0, "maximum": domain.VERSION_MAX}, {"const": "any"}, {"type": "null"}]
+ExpectedHeader = Annotated[
+    str | None,
+    Header(
+        "Holdfast-Expected-Version",
+        "The `expected_version` of a batch: digits, `null` or `any`.",
+        {"type": "string", "pattern": "^([0-9]{1,16}|null|any)$"},
+    ),
+]
 ExpectedVersion = Annotated[Any, msgspec.Meta(extra_json_schema={"anyOf": EXPECTED_SCHEMA})]
 
 
@@ -148,21 +156,22 @@ DIFF_ERRORS = {
     status=201,
     content_types={"application/json": AppendBody, BATCH_TYPE: list[dict[str, Any]]},
     raises=APPEND_ERRORS,
+    headers=[IDEMPOTENCY_REPLAYED],
 )
 def post_events(
-    caller: Caller, stream: str, body: RawBody, headers: Headers, key: IdempotencyKey | None
+    caller: Caller, stream: str, body: RawBody, expected: ExpectedHeader, key: IdempotencyKey | None
 ) -> Answer[AppendAnswer]:
     """Append events to a stream, all or none, where it ends at the expected version."""
     name = stream_named(stream)
     writing = domain.understand_append(
-        request_of(body, headers), stream=name, caller=author(caller, key), sealer=adapters.sealer_of(caller.tenant)
+        request_of(body, expected), stream=name, caller=author(caller, key), sealer=adapters.sealer_of(caller.tenant)
     )
     (appended,) = trail(caller).append(writing)
     answer = AppendAnswer(appended.version, appended.first_version, appended.commit_id, to_text(appended.recorded_at))
     return Answer(answer, headers=replay_header(appended))
 
 
-@app.post("/v1/commits", scope="audit:append", status=201, raises=COMMIT_ERRORS)
+@app.post("/v1/commits", scope="audit:append", status=201, raises=COMMIT_ERRORS, headers=[IDEMPOTENCY_REPLAYED])
 def post_commits(caller: Caller, body: RawBody, key: IdempotencyKey | None) -> Answer[CommitAnswer]:
     """Append events to several streams, to all of them or to none."""
     writing = domain.understand_commit(
@@ -236,7 +245,7 @@ def author(caller: Caller, key: IdempotencyKey | None) -> domain.Caller:
 
 
 def replay_header(appended: Appended) -> dict[str, str]:
-    return {"Idempotency-Replayed": "true"} if appended.is_replay else {}
+    return {IDEMPOTENCY_REPLAYED.name: "true"} if appended.is_replay else {}
 
 
 def requests_of(body: RawBody) -> list[tuple[str, domain.AppendRequest]]:
@@ -252,9 +261,9 @@ def requests_of(body: RawBody) -> list[tuple[str, domain.AppendRequest]]:
     ]
 
 
-def request_of(body: RawBody, headers: Headers) -> domain.AppendRequest:
+def request_of(body: RawBody, expected: str | None) -> domain.AppendRequest:
     """Read either media type: an object with its expectation, or a bare batch that carries it in a header."""
     if body.content_type == BATCH_TYPE:
-        return domain.AppendRequest(domain.expected_in(headers.get("holdfast-expected-version")), body.content, "")
+        return domain.AppendRequest(domain.expected_in(expected), body.content, "")
     content = to_body(body.content, AppendBody)
     return domain.AppendRequest(content.expected_version, content.events, "/events")

@@ -10,7 +10,7 @@ from cloudevents.v1.http import from_json
 from functions.audit.app import app
 from holdfast.auth import Principal
 from holdfast.clock import ManualClock
-from tests.audit_door import ALL, BATCH, JSON, NOON, SAMPLE
+from tests.audit_door import ALL, BATCH, JSON, NOON, SAMPLE, described
 from tests.audit_lab import AuditLab
 from tests.log_lab import log_lab
 
@@ -236,6 +236,22 @@ def test_a_commit_may_pack_to_its_bound_but_not_beyond(door):
 
 
 # ----- doors
+
+
+def test_what_headers_say_is_described():
+    def headers(method: str, path: str) -> tuple[set[str], set[str]]:
+        route = described()[path][method]
+        success = next(each for status, each in route["responses"].items() if status < "300")
+        return {p["name"] for p in route["parameters"] if p["in"] == "header"}, set(success.get("headers", {}))
+
+    assert headers("post", "/v1/streams/{stream}/events") == (
+        {"Idempotency-Key", "Holdfast-Expected-Version"},
+        {"Idempotency-Replayed"},
+    )
+    assert headers("post", "/v1/commits") == ({"Idempotency-Key"}, {"Idempotency-Replayed"})
+    for path in ("/v1/events", "/v1/streams", "/v1/activity"):
+        assert headers("get", path) == ({"Holdfast-Wait-For"}, {"Holdfast-View-Position", "Holdfast-Lag-Seconds"})
+    assert headers("get", "/v1/log") == (set(), set())
 
 
 @pytest.mark.parametrize("scope", ["audit:append", "audit:read"])

@@ -10,7 +10,7 @@ from chalice.test import Client
 
 from holdfast.auth import Principal
 from holdfast.errors import Conflict, Denied, Invalid, Stale, Throttled, Uncertain
-from holdfast.http import Answer, Api, Caller, Headers, IdempotencyKey, RawBody
+from holdfast.http import Answer, Api, Caller, Header, IdempotencyKey, RawBody
 from holdfast.http.answers import ANSWER_BYTES_MAX
 from holdfast.telemetry import current_trace
 
@@ -30,6 +30,9 @@ class Listing(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     is_open: bool = False
     from_: str | None = None
     before: int | None = None
+
+
+Agent = Annotated[str | None, Header("User-Agent", "Who asks.")]
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -62,8 +65,8 @@ def make_api() -> Api:
         raise AssertionError("nobody holds this scope")
 
     @app.post("/v1/raw", scope=None, content_types=("application/json", BATCH))
-    def post_raw(body: RawBody, headers: Headers) -> dict[str, Any]:
-        return {"content": body.content, "type": body.content_type, "agent": headers.get("User-Agent")}
+    def post_raw(body: RawBody, agent: Agent) -> dict[str, Any]:
+        return {"content": body.content, "type": body.content_type, "agent": agent}
 
     @app.put("/v1/keyed", scope=None)
     def put_keyed(key: IdempotencyKey) -> Answer[str]:

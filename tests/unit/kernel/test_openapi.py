@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 
-from holdfast.http import Answer, Api, Caller, IdempotencyKey, RawBody
+from holdfast.http import IDEMPOTENCY_REPLAYED, Answer, Api, Caller, Header, IdempotencyKey, RawBody
 
 BATCH = "application/cloudevents-batch+json"
 
@@ -31,10 +31,20 @@ class Search(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     from_: str | None = None
 
 
+Wait = Annotated[str | None, Header("Shop-Wait", "Until it is open.", {"type": "string", "pattern": "^[0-9]+$"})]
+
+
 def make_api() -> Api:
     app = Api("shop", title="Shop", version="1.2")
 
-    @app.post("/v1/shops/{shop}/orders", scope="shop:order", status=201, raises={409: ["sold_out"], 400: ["no_lines"]})
+    @app.post(
+        "/v1/shops/{shop}/orders",
+        scope="shop:order",
+        status=201,
+        also=[200],
+        headers=[IDEMPOTENCY_REPLAYED],
+        raises={409: ["sold_out"], 400: ["no_lines"]},
+    )
     def post_order(caller: Caller, shop: str, body: Order, key: IdempotencyKey) -> Answer[Placed]:
         """
         Place an order.
@@ -49,7 +59,7 @@ def make_api() -> Api:
         raise AssertionError
 
     @app.post("/v1/raw", scope=None, content_types={"application/json": Order, BATCH: list[Line]}, status=204)
-    def post_raw(body: RawBody, key: IdempotencyKey | None) -> None: ...
+    def post_raw(body: RawBody, key: IdempotencyKey | None, wait: Wait) -> None: ...
 
     return app
 
@@ -152,11 +162,36 @@ def test_the_idempotency_key_is_a_header_demanded_or_not(described: dict[str, An
     assert [(p["name"], p["required"]) for p in demanded["parameters"] if p["in"] == "header"] == [
         ("Idempotency-Key", True)
     ]
-    assert [(p["name"], p["required"]) for p in offered["parameters"] if p["in"] == "header"] == [
-        ("Idempotency-Key", False)
-    ]
+    assert next((p["name"], p["required"]) for p in offered["parameters"] if p["in"] == "header") == (
+        "Idempotency-Key",
+        False,
+    )
     assert "idempotency_key_required" in codes(demanded, 400)
     assert "idempotency_key_required" not in codes(offered, 400)
+
+
+def test_a_header_that_is_taken_is_described_as_it_is_declared(described: dict[str, Any]):
+    assert described["paths"]["/v1/raw"]["post"]["parameters"][-1] == {
+        "name": "Shop-Wait",
+        "in": "header",
+        "required": False,
+        "description": "Until it is open.",
+        "schema": {"type": "string", "pattern": "^[0-9]+$"},
+    }
+
+
+def test_headers_that_are_answered_are_described_with_every_success_and_with_problems(described: dict[str, Any]):
+    responses = described["paths"]["/v1/shops/{shop}/orders"]["post"]["responses"]
+
+    assert set(responses["201"]["headers"]) == set(responses["200"]["headers"]) == {"Idempotency-Replayed"}
+    assert responses["200"]["content"] == responses["201"]["content"]
+    assert {
+        status: set(each["headers"]) for status, each in responses.items() if status > "400" and "headers" in each
+    } == {
+        "401": {"WWW-Authenticate"},
+        "503": {"Retry-After"},
+    }
+    assert "headers" not in described["paths"]["/v1/orders"]["get"]["responses"]["200"]
 
 
 def test_a_raw_body_is_described_by_the_types_it_is_declared_with(described: dict[str, Any]):

@@ -12,6 +12,7 @@ every error leaves as `application/problem+json` (RFC 9457).
 
 from holdfast.http.answers import Answer
 from holdfast.http.api import Api
-from holdfast.http.requests import Caller, Headers, IdempotencyKey, RawBody
+from holdfast.http.headers import IDEMPOTENCY_REPLAYED, Header
+from holdfast.http.requests import Caller, IdempotencyKey, RawBody
 
-__all__ = ["Answer", "Api", "Caller", "Headers", "IdempotencyKey", "RawBody"]
+__all__ = ["IDEMPOTENCY_REPLAYED", "Answer", "Api", "Caller", "Header", "IdempotencyKey", "RawBody"]

@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from holdfast.errors import Invalid, ServiceError
+from holdfast.http.headers import ALLOW, RETRY_AFTER, WWW_AUTHENTICATE
 
 T = TypeVar("T")
 
@@ -112,11 +113,11 @@ def render_problem(error: ServiceError, request_id: str) -> Reply:
 def _problem_headers(error: ServiceError) -> dict[str, str]:
     headers = {"Content-Type": "application/problem+json"}
     if error.retry_after_seconds is not None:
-        headers["Retry-After"] = str(error.retry_after_seconds)
+        headers[RETRY_AFTER.name] = str(error.retry_after_seconds)
     if error.http_status == 401:  # noqa: PLR2004
         # RFC 6750, section 3.1: no error word where no token was sent.
         reason = "" if error.code == "token_missing" else ', error="invalid_token"'
-        headers["WWW-Authenticate"] = f'Bearer realm="holdfast"{reason}'
+        headers[WWW_AUTHENTICATE.name] = f'Bearer realm="holdfast"{reason}'
     if error.http_status == 405:  # noqa: PLR2004
-        headers["Allow"] = ", ".join(error.facts["allow"])
+        headers[ALLOW.name] = ", ".join(error.facts["allow"])
     return headers

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.http.answers import PROBLEM_TYPE
+from holdfast.http.headers import OF_PROBLEMS, Header
 from holdfast.http.requests import IDEMPOTENCY_KEY_CHARACTERS_MAX, IdempotencyKey, RawBody
 from holdfast.http.routes import Route, path_names
 
@@ -102,7 +103,7 @@ def _operation(route: Route, schemas: _Schemas) -> Json:
         "operationId": route.handler.__name__,
         "summary": summary,
         "parameters": _parameters(route, schemas),
-        "responses": {str(route.status): _success(route, schemas), **_problems(route)},
+        "responses": {**_successes(route, schemas), **_problems(route)},
         # OpenAPI 3.1 lets a bearer requirement list what the token must carry.
         "security": [] if route.scope is None else [{"token": [route.scope]}],
     }
@@ -123,7 +124,12 @@ def _parameters(route: Route, schemas: _Schemas) -> list[Json]:
         {"name": name, "in": "query", "required": name in required, **_described(schema)}
         for name, schema in properties.items()
     ]
-    return path + query + _key_parameter(route)
+    headers = [{"name": each.name, "in": "header", "required": False, **_said(each)} for each in route.asked_headers]
+    return path + query + _key_parameter(route) + headers
+
+
+def _said(header: Header) -> Json:
+    return {"description": header.description, "schema": dict(header.schema)}
 
 
 def _described(schema: Json) -> Json:
@@ -140,17 +146,22 @@ def _key_parameter(route: Route) -> list[Json]:
     return [{"name": "Idempotency-Key", "in": "header", "required": is_required, "schema": schema}]
 
 
-def _success(route: Route, schemas: _Schemas) -> Json:
-    response: Json = {"description": HTTPStatus(route.status).phrase}
+def _successes(route: Route, schemas: _Schemas) -> Json:
+    said: Json = {"headers": _headers(route.headers)} if route.headers else {}
     if route.answer is not type(None):
-        response["content"] = {"application/json": {"schema": schemas.of(route.answer)}}
-    return response
+        said["content"] = {"application/json": {"schema": schemas.of(route.answer)}}
+    return {str(status): {"description": HTTPStatus(status).phrase, **said} for status in (route.status, *route.also)}
+
+
+def _headers(headers: Iterable[Header]) -> Json:
+    return {header.name: _said(header) for header in headers}
 
 
 def _problems(route: Route) -> Json:
     return {
         str(status): {
             "description": ", ".join(codes),
+            **({"headers": _headers(OF_PROBLEMS[status])} if status in OF_PROBLEMS else {}),
             "content": {
                 "application/problem+json": {
                     "schema": {

@@ -9,7 +9,7 @@ What a handler's signature means, read once when it is declared.
 | `body: <struct>` | the JSON body; `forbid_unknown_fields` is honoured |
 | `body: RawBody` | the JSON body before it has a type, and its content type |
 | `key: IdempotencyKey` (or `… or None`) | the header Idempotency-Key, demanded or not |
-| `headers: Headers` | every other header |
+| `…: Annotated[str or None, <Header>]` | that header field, as it came |
 
 Anything else is refused when the function starts, not when it is called.
 """
@@ -18,7 +18,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypedDict, Unpack, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, TypedDict, Unpack, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -26,7 +26,8 @@ from holdfast import strict_json
 from holdfast.errors import Invalid
 from holdfast.http.answers import Answer
 from holdfast.http.faults import to_body, to_query
-from holdfast.http.requests import Caller, Headers, IdempotencyKey, RawBody, Request
+from holdfast.http.headers import Header
+from holdfast.http.requests import Caller, IdempotencyKey, RawBody, Request
 
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 JSON: Final = "application/json"
@@ -53,6 +54,10 @@ class Route:
     content_types: Mapping[str, Any]
     """The media types of the body, each with the type that documents it."""
     raises: Mapping[int, Sequence[str]]
+    also: Sequence[int]
+    """Statuses of other successes."""
+    headers: Sequence[Header]
+    """What a success may say beside its body."""
     parameters: Mapping[str, Any]
     answer: Any
     binds: Mapping[str, Bind]
@@ -65,6 +70,11 @@ class Route:
     @property
     def has_body(self) -> bool:
         return "body" in self.parameters
+
+    @property
+    def asked_headers(self) -> list[Header]:
+        """The header fields that the handler takes."""
+        return [header for kind in self.parameters.values() if (header := _header_in(kind))]
 
     @property
     def idempotency_key(self) -> Any:
@@ -95,6 +105,10 @@ class Options(TypedDict, total=False):
     """The media types of its body; as a mapping, each with the type that documents a `RawBody`."""
     raises: Mapping[int, Sequence[str]]
     """Its own errors for the documentation: codes by status. Those of tokens, bodies and queries are known."""
+    also: Sequence[int]
+    """Statuses of other successes, which the handler's `Answer` says itself."""
+    headers: Sequence[Header]
+    """What its `Answer` may say beside the body."""
 
 
 def declare(method: str, path: str, handler: Handler, *, scope: str | None, **options: Unpack[Options]) -> Route:
@@ -118,6 +132,8 @@ def declare(method: str, path: str, handler: Handler, *, scope: str | None, **op
         body_bytes_max=options.get("body_bytes_max", BODY_BYTES_MAX),
         content_types={name: kind or (Any if body in (None, RawBody) else body) for name, kind in bodies.items()},
         raises=options.get("raises", {}),
+        also=options.get("also", ()),
+        headers=options.get("headers", ()),
         parameters=parameters,
         answer=_answer_type(hints.get("return", Any)),
         binds={},
@@ -141,8 +157,8 @@ def _bind(route: Route, name: str, kind: Any) -> Bind:
         return lambda request, _: request.path_parameter(name)
     if kind is Caller and route.scope is not None:
         return lambda _, caller: caller
-    if kind is Headers:
-        return lambda request, _: request.headers
+    if header := _header_in(kind):
+        return lambda request, _: request.headers.get(header.name)
     if _is_idempotency_key(kind):
         return _bind_key(is_required=kind is IdempotencyKey)
     if name == "query" and _is_struct(kind):
@@ -179,7 +195,14 @@ def _is_struct(kind: Any) -> bool:
 
 
 def _is_idempotency_key(kind: Any) -> bool:
-    return kind is IdempotencyKey or (len(get_args(kind)) == 2 and set(get_args(kind)) == {IdempotencyKey, type(None)})  # noqa: PLR2004
+    return kind in (IdempotencyKey, IdempotencyKey | None)
+
+
+def _header_in(kind: Any) -> Header | None:
+    """Find the header field that a parameter of this kind takes; it may always be missing."""
+    if get_origin(kind) is not Annotated or kind.__origin__ != str | None:
+        return None
+    return next((each for each in kind.__metadata__ if isinstance(each, Header)), None)
 
 
 def _answer_type(kind: Any) -> Any:
