@@ -1,22 +1,27 @@
 """Appends under every fault at every attempt, and killed before and after every call: applied once, told truly."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
-from holdfast.clock import ManualClock
-from holdfast.dynamodb import Database, DynamoEventStore, DynamoEventStores, update_guarded
+from holdfast.clock import MICROSECOND, ManualClock
+from holdfast.dynamodb import BotocoreTransport, Database, DynamoEventStore, DynamoEventStores, update_guarded
+from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.transport import Answer, Busy, Refused, Rejected, Unknown
 from holdfast.errors import Throttled, Unavailable, Uncertain
 from holdfast.streams import ANY, Append, AtLeast, Boundary, Is, Missing, Put, RawCodec, StaleStream, Update
-from holdfast.testing import FAULTS, FaultyTransport, Fuse, Killed
-from tests.dynamo_tables import TestTables, moto_stores, row_reader
+from holdfast.testing import FAULTS, Crash, FaultyTransport, Fuse, at_every_crash
+from tests.dynamo_tables import REGION, TestTables, memory_stores, row_reader
 from tests.promises import event, events_of
+from tests.unit.kernel.test_transport import NOON, error, says
+from tests.unit.kernel.test_transport import store as listening
 
-_NUMBERS = itertools.count()
+TENANT = "t"
+BACK = timedelta(minutes=15)
 ATTEMPTS_COVERED = 4
 """Every call sequence of one append fits in these; a test below sees to it."""
 
@@ -47,20 +52,23 @@ def balance_key(tenant: str) -> dict[str, Any]:
     return {"pk": f"balance#{tenant}", "sk": 0}
 
 
-@pytest.fixture(scope="module")
-def database() -> Iterator[TestTables]:
-    with moto_stores() as database:
-        yield database
+@pytest.fixture
+def database() -> TestTables:
+    return memory_stores()
 
 
 @pytest.fixture
 def tenant() -> str:
-    return f"f{next(_NUMBERS)}"
+    return TENANT
 
 
 @pytest.fixture
 def calm(database: TestTables, tenant: str) -> DynamoEventStore[bytes]:
-    """A store without faults, on a stream with one event and a balance of 10."""
+    return begun(database, tenant)
+
+
+def begun(database: TestTables, tenant: str) -> DynamoEventStore[bytes]:
+    """Give a store without faults, on a stream with one event and a balance of 10."""
     store = database.stores(ManualClock()).of(tenant, "ann")
     store.append(
         "a",
@@ -70,6 +78,12 @@ def calm(database: TestTables, tenant: str) -> DynamoEventStore[bytes]:
         companions=[Put("balances", balance_key(tenant), {"amount": 10, "v": 1})],
     )
     return store
+
+
+def found_at(database: TestTables, tenant: str, version: int) -> Any:
+    """Read a commit's item as it goes over the network."""
+    key = {"pk": f"S#{tenant}#a", "sk": version}
+    return database.transport.call("GetItem", {"TableName": database.tables.commits, "Key": to_item(key)}).body["Item"]
 
 
 def applied_once(database: TestTables, store: DynamoEventStore[bytes], tenant: str, act: Act) -> bool:
@@ -115,18 +129,21 @@ def test_no_append_makes_more_calls_than_the_faults_cover(database, calm, tenant
 
 
 @pytest.mark.parametrize("act", ACTS)
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("attempt", range(1, ATTEMPTS_COVERED + 1))
-def test_killed_at_any_call_and_asked_again_it_is_applied_once(database, calm, tenant, act, after, attempt):
-    fuse = Fuse(attempt, after=after)
-    try:
-        act(database.stores(ManualClock(), fuse.wrap(database.transport)).of(tenant, "ann"), tenant)
-    except Killed:
-        assert len(fuse.calls) == attempt
+def test_killed_before_or_after_any_call_and_asked_again_it_is_applied_once(act):
+    def make() -> TestTables:
+        database = memory_stores()
+        begun(database, TENANT)
+        return database
 
-    act(calm, tenant)
+    def append(database: TestTables, fuse: Fuse) -> None:
+        act(database.stores(ManualClock(), fuse.wrap(database.transport)).of(TENANT, "ann"), TENANT)
 
-    assert applied_once(database, calm, tenant, act)
+    def then(crash: Crash[TestTables]) -> None:
+        append(crash.world, Fuse())
+        calm = crash.world.stores(ManualClock()).of(TENANT, "ann")
+        assert applied_once(crash.world, calm, TENANT, act)
+
+    assert at_every_crash(make, append, then) >= 4
 
 
 @pytest.mark.parametrize("act", ACTS)
@@ -157,11 +174,35 @@ def test_throttled_all_the_way_nothing_happened(database, calm, tenant):
     assert transport.attempts <= 1 + 8
 
 
-def test_conflicts_with_neighbours_are_not_stale(database, calm, tenant):
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_transaction_that_met_a_neighbour_is_not_stale(database, calm, tenant, monkeypatch, times):
+    """
+    The cancellation as DynamoDB sends it: the key of the commit is taken and the balance in conflict, since one's own
+    earlier attempt is half-way through, or a neighbour who will be rolled back.
+    """
+    taken = msgspec.json.encode(found_at(database, tenant, 1)).decode()
+    reasons = f"""[{{"Code": "ConditionalCheckFailed", "Message": "The conditional request failed", "Item": {taken}}},
+        {{"Code": "TransactionConflict", "Message": "Transaction is ongoing for the item"}}]"""
+    cancelled = error("TransactionCanceledException", "Transaction cancelled", CancellationReasons=reasons)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with listening(says(400, cancelled)) as (url, requests):
+        meeting = MeetsANeighbour(database.transport, BotocoreTransport(REGION, url), times)
+        answer = append_with_companion(database.stores(ManualClock(NOON), meeting).of(tenant, "ann"), tenant)
+
+    assert (answer.first_version, answer.version) == (2, 3)
+    assert len(requests) == times
+    assert applied_once(database, calm, tenant, append_with_companion)
+
+
+def test_conflicts_with_neighbours_without_an_end_are_not_stale_either(database, calm, tenant):
     transport = FaultyTransport(database.transport, [None, *["conflict"] * 50])
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as told:
         append_with_companion(database.stores(ManualClock(), transport).of(tenant, "ann"), tenant)
+
+    assert told.value.code == "store_unavailable"
+    assert calm.last("a").version == 1
 
 
 def test_repeats_are_the_same_to_the_byte(database, calm, tenant):
@@ -279,6 +320,55 @@ def test_a_signature_out_of_time_is_told_as_a_clock_fault(database, calm, tenant
     assert told.value.code == ("outcome_unknown" if earlier else "clock_skew")
 
 
+def test_a_clock_set_back_between_two_appends_may_not_append_while_the_store_knows_better(database, calm, tenant):
+    clock = ManualClock()
+    dated = DatedTransport(database.transport, clock)
+    store = DynamoEventStores(Database.connect(dated, clock), RawCodec(), database.tables).of(tenant, "ann")
+    first = store.append("a", 1, [event(2)], commit_id="first")
+    dated.ahead -= BACK
+    clock.jump(-BACK)
+
+    with pytest.raises(Unavailable) as refused:
+        store.append("a", 2, [event(3)], commit_id="second")
+
+    assert refused.value.code == "clock_skew"
+    assert calm.last("a").version == 2
+    dated.ahead += BACK
+    clock.jump(BACK)
+    assert store.append("a", 2, [event(3)], commit_id="second").recorded_at > first.recorded_at
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_a_clock_set_back_unseen_never_turns_the_time_of_a_stream(database, calm, tenant, act):
+    before = calm.last("a").recorded_at
+    clock = ManualClock()
+    clock.jump(-BACK)
+
+    act(database.stores(clock).of(tenant, "ann"), tenant)
+
+    assert [commit.recorded_at for commit in calm.read("a")] == [before, before + MICROSECOND]
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_a_clock_set_back_in_the_middle_of_an_append_writes_nothing(database, calm, tenant, act):
+    """How old the end is that was read, nobody can say any more."""
+    clock = ManualClock()
+
+    class SetsBack:
+        def call(self, operation: str, request: Any) -> Answer:
+            answer = database.transport.call(operation, request)
+            if operation == "Query":
+                clock.jump(-BACK)
+            return answer
+
+    store = database.stores(clock, SetsBack()).of(tenant, "ann")
+    with pytest.raises(Unavailable) as refused:
+        act(store, tenant)
+
+    assert refused.value.code == "boundary_expired"
+    assert calm.last("a").version == 1
+
+
 def test_a_clock_within_the_bound_may_append(database, calm, tenant):
     clock = ManualClock()
     dated = DatedTransport(database.transport, clock, ahead=timedelta(seconds=-59))
@@ -350,6 +440,19 @@ def test_a_held_boundary_forged_inside_a_commit_cannot_be_made_by_version_alone(
     assert isinstance(calm.last("a").boundary, Boundary)
 
 
+class MeetsANeighbour:
+    """The first transactions are cancelled by *neighbour*; everything else goes to the store."""
+
+    def __init__(self, inner: Any, neighbour: Any, times: int) -> None:
+        self._inner, self._neighbour, self._times = inner, neighbour, times
+
+    def call(self, operation: str, request: Any) -> Answer:
+        if operation == "TransactWriteItems" and self._times:
+            self._times -= 1
+            return self._neighbour.call(operation, request)
+        return self._inner.call(operation, request)
+
+
 class Delays:
     """The first write of a kind gets no answer, and arrives when a test lets it."""
 
@@ -396,11 +499,11 @@ class Recorder:
 class DatedTransport:
     """A store whose clock ours is ahead of."""
 
-    def __init__(self, inner: Any, clock: ManualClock, ahead: timedelta) -> None:
-        self._inner, self._clock, self._ahead = inner, clock, ahead
+    def __init__(self, inner: Any, clock: ManualClock, ahead: timedelta = timedelta()) -> None:
+        self._inner, self._clock, self.ahead = inner, clock, ahead
 
     def call(self, operation: str, request: Any) -> Answer:
-        return Answer(self._inner.call(operation, request).body, self._clock.now() - self._ahead)
+        return Answer(self._inner.call(operation, request).body, self._clock.now() - self.ahead)
 
 
 class SleepingTransport:
