@@ -165,7 +165,7 @@ def run(test: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, parameters: d
 
 
 RED = (AssertionError, pytest.fail.Exception, ServiceError)
-"""How a test says that something is wrong, or a store what is not so; any other error would be the plant's own fault."""
+"""How a test says that something is wrong, or a store what is not so; any other error is the plant's own fault."""
 
 
 @pytest.mark.parametrize(("plant", "test", "parameters"), PLANTS, ids=[plant.__name__ for plant, _, _ in PLANTS])
