@@ -68,7 +68,7 @@ class World:
     def chain(self) -> list[Anchor]:
         """Read all anchors there are, and check that they are one chain, each consistent with those before it."""
         keys = list(self.objects.keys(""))
-        assert keys == [f"anchors/{seq:016d}.json" for seq in range(1, len(keys) + 1)]
+        assert keys == [f"anchors/{seq:016d}.json.gz" for seq in range(1, len(keys) + 1)]
         anchors = [Anchor.from_bytes(self.objects.get(key) or b"") for key in keys]
         previous, time, sizes = "", 0, dict[tuple[str, int], tuple[int, str]]()
         for seq, anchor in enumerate(anchors, start=1):

@@ -1,6 +1,8 @@
 """What is signed, to the byte; what anchors promise; and the key behind them."""
 
 import base64
+import gzip
+import random
 from collections.abc import Iterator
 from datetime import timedelta
 from hashlib import sha256
@@ -14,7 +16,7 @@ from moto import mock_aws
 from holdfast.anchors import Anchor, Anchors, Inconsistent, KmsSigner, MemorySigner, Signer, Statement, public_keys
 from holdfast.anchors import signing as module
 from holdfast.anchors.signing import MESSAGE_BYTES_MAX, is_signed, key_id_of
-from holdfast.anchors.statements import leaf_of, view_of
+from holdfast.anchors.statements import leaf_of, leaves_of, super_root_of, view_of
 from holdfast.aws import client
 from holdfast.clock import ManualClock, to_micros
 from holdfast.errors import NotFound, Unavailable
@@ -60,12 +62,29 @@ def test_an_anchor_in_the_bucket_is_this_and_nothing_else(world, anchors):
     anchor = anchors.sign()
 
     assert anchor
-    assert msgspec.json.decode(world.objects.get("anchors/0000000000000001.json") or b"") == {
+    kept = world.objects.get("anchors/0000000000000001.json.gz") or b""
+    assert msgspec.json.decode(gzip.decompress(kept)) == {
         "statement": base64.b64encode(anchor.statement).decode(),
         "signature": base64.b64encode(anchor.signature).decode(),
         "key_id": key_id_of(world.signer),
         "heads": [base64.b64encode(leaf).decode() for leaf in anchor.heads],
     }
+
+
+def test_what_an_anchor_takes_is_what_the_readme_says():
+    """Heads are of random bytes, as hashes are: nothing makes them smaller than they will be."""
+    noise = random.Random(1)
+    heads = [
+        Head(f"tenant-{tenant:04}", partition, 10**6 + tenant, 10**7, noise.randbytes(32), (), None)
+        for tenant in range(250)
+        for partition in range(4)
+    ]
+    leaves = leaves_of(SERVICE, heads)
+    statement = Statement(1, 1_700_000_000_000_000, SERVICE, len(leaves), super_root_of(leaves), "ab" * 32)
+
+    kept = Anchor(statement.to_bytes(), noise.randbytes(71), "k" * 43, leaves).to_bytes()
+
+    assert 60 < len(kept) / len(leaves) < 70
 
 
 # --- Making and finding
@@ -222,6 +241,31 @@ def test_an_anchor_that_is_gone_or_another_is_damage(world, anchors):
     forged.anchors().sign()
     with pytest.raises(Damaged):
         world.anchors(objects=forged.objects).latest()
+
+
+@pytest.mark.parametrize("at", [0, 12, 200, -6, -1])
+def test_an_anchor_with_a_changed_or_missing_byte_is_damage(world, anchors, at):
+    world.grow("ann", 0, 1)
+    anchors.sign()
+    (key,) = world.objects.keys("")
+    kept = bytearray(world.objects.get(key) or b"")
+    kept[at] ^= 1
+    for body in (bytes(kept), bytes(kept[:at])):
+        changed = MemoryObjects()
+        changed.put_new(key, body)
+
+        with pytest.raises(Damaged):
+            world.anchors(objects=changed).latest()
+
+
+@pytest.mark.parametrize("by", [timedelta(minutes=2), -timedelta(minutes=2)])
+def test_a_clock_that_is_not_the_stores_signs_nothing(world, anchors, by):
+    world.grow("ann", 0, 1)
+    anchors.database.skew = by  # as the store's answers would have told
+
+    with pytest.raises(Unavailable, match="clock_skew"):
+        anchors.sign()
+    assert world.chain() == []
 
 
 def test_keys_that_have_signed_are_named_for_ever(world, anchors):

@@ -17,12 +17,13 @@ from holdfast.clock import to_micros
 from holdfast.dynamodb.attributes import ordered, to_item
 from holdfast.dynamodb.reads import get, query
 from holdfast.dynamodb.tables import Tables
-from holdfast.dynamodb.writes import Database, put_new, update_guarded
+from holdfast.dynamodb.writes import Database, clock_fault, put_new, update_guarded
 from holdfast.errors import NotFound, Unavailable
 from holdfast.log.heads import heads
 from holdfast.log.values import SOLE
 from holdfast.objects import Damaged, Objects
 from holdfast.streams.companions import Is, Missing, Row, Update
+from holdfast.streams.values import CLOCK_SKEW_MAX
 
 PREFIX: Final = "anchors/"
 POINTER: Final = "AN#"
@@ -57,7 +58,7 @@ class Anchors:
 
         Raises:
             Inconsistent: a log has fewer commits than were signed, or others.
-            Unavailable, Uncertain: repeat.
+            Unavailable, Uncertain: repeat; `clock_skew` until the clock is set: no later anchor could be earlier.
         """
         pointed = self._pointed()
         newest = self._newest_after(pointed)
@@ -111,6 +112,9 @@ class Anchors:
         if not leaves or (said and (said.leaves, said.super_root) == (len(leaves), super_root)):
             return None
         _check_growth(newest.heads if newest else (), leaves)
+        skew = self.database.skew
+        if skew is not None and abs(skew) > CLOCK_SKEW_MAX:
+            raise clock_fault(skew)
         now = to_micros(self.database.clock.now())
         statement = Statement(
             seq=said.seq + 1 if said else 1,
@@ -157,7 +161,10 @@ class Anchors:
 
     def _find(self, seq: int) -> Anchor | None:
         body = self.objects.get(_key(seq))
-        return None if body is None else Anchor.from_bytes(body)
+        try:
+            return None if body is None else Anchor.from_bytes(body)
+        except ValueError as error:
+            raise Damaged(f"Anchor {seq} is not what was written.") from error
 
     def _stored(self, seq: int) -> Anchor:
         anchor = self._find(seq)
@@ -190,7 +197,7 @@ class Anchors:
 
 
 def _key(seq: int) -> str:
-    return f"{PREFIX}{ordered(seq)}.json"
+    return f"{PREFIX}{ordered(seq)}.json.gz"
 
 
 def _check_growth(before: tuple[bytes, ...], now: tuple[bytes, ...]) -> None:

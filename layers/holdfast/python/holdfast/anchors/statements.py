@@ -5,6 +5,8 @@ What is hashed or signed is compact JSON of strings and integers with sorted key
 be checked.
 """
 
+import gzip
+import zlib
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Final
@@ -66,11 +68,21 @@ class Anchor(msgspec.Struct, frozen=True):
         return sha256(self.statement).hexdigest()
 
     def to_bytes(self) -> bytes:
-        return msgspec.json.encode(self)
+        """Write it as gzipped JSON: heads are much alike, all are kept, and for years."""
+        return gzip.compress(msgspec.json.encode(self), mtime=0)
 
     @classmethod
     def from_bytes(cls, body: bytes) -> "Anchor":
-        return _ANCHOR.decode(body)
+        """
+        Read what `to_bytes` wrote.
+
+        Raises:
+            ValueError: it is not what was written.
+        """
+        try:
+            return _ANCHOR.decode(gzip.decompress(body))
+        except (OSError, EOFError, zlib.error, msgspec.MsgspecError) as error:
+            raise ValueError(f"{len(body)} bytes are no anchor: {error}") from error
 
 
 class SignedHead(msgspec.Struct, frozen=True):
