@@ -1,9 +1,10 @@
 """Where the audit trail is kept: streams, log and read models in DynamoDB, and the queue of its rebuilds."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -24,14 +25,15 @@ from holdfast.envelope_kms import KmsKeyRing
 from holdfast.errors import Unavailable
 from holdfast.exporting import Exporter
 from holdfast.log import Entry, Indexer, LogReader, Reference
-from holdfast.log.bodies import Bodies, Stored
+from holdfast.log.bodies import Bodies, Lost, Stored
 from holdfast.log.indexer import OnBroken, OnGrowth
 from holdfast.log.repair import Repair
 from holdfast.log.values import SOLE
 from holdfast.objects import Objects, S3Objects
 from holdfast.outbox import AwsOutbox, Outbox, Told
-from holdfast.projections import Projector
-from holdfast.projections.projector import OnViewParked
+from holdfast.projections import Effect, Pointer, Projector
+from holdfast.projections.pointers import read_pointers
+from holdfast.projections.projector import OnOutdated, OnViewParked
 from holdfast.projections.reader import ViewReader
 from holdfast.projections.rebuilds import Rebuilds
 from holdfast.projections.retirement import Retirement
@@ -42,7 +44,7 @@ from holdfast.streams import Commit, EventStores, Instant, RawCodec
 from holdfast.streams.packing import unpack
 from holdfast.subjects import KeyCache, SubjectKeys
 from holdfast.subscriptions import AllowList, Deliverer, Follower, Subscriptions
-from holdfast.subscriptions.delivering import OnParked
+from holdfast.subscriptions.delivering import OnBug, OnParked
 from holdfast.switches import ROLE, Switches
 from holdfast.tailing import Tailing
 from holdfast.tailing_log import IndexedLog
@@ -88,17 +90,25 @@ def views_of(tenant: str) -> ViewReader:
     return ViewReader(database(), tables(), tenant)
 
 
-def projector(on_parked: OnViewParked = lambda _generation, _parked: None) -> Projector:
-    """Move the read models; none of them has effects, which are the subscribers' business."""
-    return Projector(database(), tables(), bodies(), domain.VIEWS, effects={}, on_parked=on_parked)
+def projector(
+    effects: Mapping[str, Effect] = MappingProxyType({}),
+    on_parked: OnViewParked = lambda _generation, _parked: None,
+    on_outdated: OnOutdated = lambda _generation, _version: None,
+) -> Projector:
+    return Projector(database(), tables(), bodies(), domain.VIEWS, effects, on_parked, on_outdated)
 
 
-def indexer(on_broken: OnBroken, on_growth: OnGrowth = lambda _head: None) -> Indexer:
+def pointers_of(tenants: Iterable[str]) -> Mapping[tuple[str, str], Pointer]:
+    """Read which generations of the read models are live, by tenant and view."""
+    return read_pointers(database(), tables(), tenants, [view.name for view in domain.VIEWS])
+
+
+def indexer(on_broken: OnBroken, on_growth: OnGrowth) -> Indexer:
     return Indexer(database(), tables(), on_broken, on_growth)
 
 
-def repair(on_broken: OnBroken) -> Repair:
-    return Repair(database(), tables(), indexer(on_broken))
+def repair(on_broken: OnBroken, on_growth: OnGrowth) -> Repair:
+    return Repair(database(), tables(), indexer(on_broken, on_growth))
 
 
 @cache
@@ -144,8 +154,8 @@ def tailing() -> Tailing:
     return Tailing(broadcast(), IndexedLog(bodies(), rendered_for), "audit:read")
 
 
-def websocket_door() -> Door:
-    return Door(tickets(), broadcast(), tailing())
+def websocket_door(on_bug: Callable[[Exception], None]) -> Door:
+    return Door(tickets(), broadcast(), tailing(), on_bug)
 
 
 def rendered_for(tenant: str, stored: Stored) -> list[bytes]:
@@ -171,8 +181,8 @@ def _now() -> Instant:
     return Instant(clock.now(), clock.monotonic())
 
 
-def exporter_of(tenant: str) -> Exporter:
-    return Exporter(log_of(tenant), bodies())
+def exporter_of(tenant: str, on_lost: Callable[[Lost], None]) -> Exporter:
+    return Exporter(log_of(tenant), bodies(), on_lost)
 
 
 def snapshots_of(tenant: str) -> Snapshots:
@@ -216,7 +226,7 @@ def subscriptions_of(tenant: str) -> Subscriptions:
     return Subscriptions(database(), tables(), tenant, allowed_targets())
 
 
-def follower(on_parked: OnParked) -> Follower:
+def follower(on_parked: OnParked, on_bug: OnBug) -> Follower:
     deliverer = Deliverer(
         database=database(),
         tables=tables(),
@@ -225,6 +235,7 @@ def follower(on_parked: OnParked) -> Follower:
         render=rendered_for,
         allowed=allowed_targets(),
         on_parked=on_parked,
+        on_bug=on_bug,
     )
     return Follower(deliverer)
 

@@ -6,6 +6,7 @@ How the audit trail is reached: its routes, and the wiring behind them.
     reading        read models: searches and lists
     log            the log and its proofs
     rebuilds       read models made again
+    parked         what read models could not take
     proofs         anchors, keys and exports, for those who check for themselves
     subjects       legal holds and erasure
     tail           the log as it grows, over WebSockets
@@ -17,7 +18,7 @@ How the audit trail is reached: its routes, and the wiring behind them.
 What AWS calls by name stands in this module; the others declare routes.
 """
 
-from functions.audit.app import log, proofs, reading, rebuilds, recording, streams, subjects, subscriptions
+from functions.audit.app import log, parked, proofs, reading, rebuilds, recording, streams, subjects, subscriptions
 from functions.audit.app.door import app
 from functions.audit.app.tail import tail
 from functions.audit.app.workers import anchor, archiver, indexer, intake, projector, rebuilder, repair, subscriber
@@ -29,6 +30,7 @@ __all__ = [
     "indexer",
     "intake",
     "log",
+    "parked",
     "projector",
     "proofs",
     "reading",

@@ -5,19 +5,19 @@ What the audit trail tells the other services: CloudEvents on the bus, each with
     anchor.signed            at least once: which anchors were told of is kept beside them
     rebuild.finished         at least once by its workers; best effort where somebody flips, rolls back or abandons it
     subscription.parked      at least once: where the stream stands says whether it was told of
-    subject.erased           best effort, and again when the erasure is repeated; the stream `subjects/<name>` has it
+    subject.erased           at least once: from the log, before the read model `activity` goes on beyond it
     integrity.failed         best effort, and again each time the damage is met
 
 What concerns all tenants, an anchor or a fault that is nobody's alone, names none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
 
-from functions.audit import adapters
+from functions.audit import adapters, domain
 from holdfast import telemetry
 from holdfast.anchors import Anchor, Inconsistent
 from holdfast.archive import Stuck
@@ -29,13 +29,36 @@ from holdfast.log import Broken
 from holdfast.log.bodies import Lost
 from holdfast.objects import Damaged
 from holdfast.outbox import announcement
+from holdfast.projections import Effect, Recorded
 from holdfast.projections.rebuilds import Rebuild
 from holdfast.sealing import KeyLost
-from holdfast.subjects.rules import Subject
 from holdfast.subscriptions import Stand, Subscription
 
 DAMAGE: Final = (Inconsistent, Damaged, Forged, KeyLost, Lost)
 """What should be impossible, as long as nobody tampers with what is stored."""
+
+SUBJECTS: Final = "subjects/"
+"""How streams begin that tell of what happened to data subjects; this service alone writes them."""
+ERASED: Final = "holdfast.audit.subject.erased.v1"
+
+
+class _Typed(msgspec.Struct):
+    type: str
+
+
+class _Final(msgspec.Struct):
+    final_at: str | None = None
+
+
+class _Erasure(msgspec.Struct):
+    """An event of the type ERASED, as far as it is told of."""
+
+    subject: str
+    data: _Final
+
+
+_TYPED: Final = msgspec.json.Decoder(_Typed)
+_ERASURE: Final = msgspec.json.Decoder(_Erasure)
 
 
 def anchor_signed(anchor: Anchor) -> Attributes:
@@ -77,15 +100,17 @@ def rebuild_finished(rebuild: Rebuild) -> Attributes:
     )
 
 
-def subject_erased(tenant: str, subject: Subject) -> Attributes:
+def subject_erased(recorded: Recorded) -> Attributes:
+    """Tell of an erasure as the log has recorded it."""
+    erasure = _ERASURE.decode(recorded.stored)
     return announcement(
         adapters.SERVICE,
         "subject.erased",
-        identity=[subject.name],
-        time=subject.erased_at or adapters.database().clock.now(),
-        subject=f"subjects/{subject.name}",
-        tenant=tenant,
-        data={"subject": subject.name, "final_at": to_text(subject.final_at) if subject.final_at else None},
+        identity=[erasure.subject],
+        time=recorded.recorded_at,
+        subject=recorded.stream,
+        tenant=recorded.tenant,
+        data={"subject": erasure.subject, "final_at": erasure.data.final_at},
     )
 
 
@@ -164,15 +189,36 @@ def announce_if_over(tenant: str, rebuild_id: str) -> None:
         announce(rebuild_finished(rebuild))
 
 
+def on_recorded(recorded: Recorded) -> None:
+    """
+    Tell of what the log has recorded, if the others should know of it.
+
+    Raises:
+        Unavailable: it could not be told, and will be asked for again.
+    """
+    if recorded.stream.startswith(SUBJECTS) and _TYPED.decode(recorded.stored).type == ERASED:
+        announce(subject_erased(recorded))
+
+
+EFFECTS: Final[Mapping[str, Effect]] = {domain.ACTIVITY.name: on_recorded}
+"""By read model. It is the last one to move: while the bus does not answer, no other one waits."""
+
+
 @contextmanager
 def telling_of_damage(where: str) -> Iterator[None]:
     """Tell of damage that is met inside, and let it travel on."""
     try:
         yield
     except DAMAGE as error:
-        count("IntegrityFailures")
-        announce_if_possible(integrity_failed(type(error).__name__, where, str(error)))
+        tell_of_damage(error, where)
         raise
+
+
+def tell_of_damage(error: Exception, where: str, tenant: str | None = None) -> None:
+    """Tell of *error* if it is damage."""
+    if isinstance(error, DAMAGE):
+        count("IntegrityFailures")
+        announce_if_possible(integrity_failed(type(error).__name__, where, str(error), tenant=tenant))
 
 
 def on_broken(broken: Broken) -> None:

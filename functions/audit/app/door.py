@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from functions.audit import adapters, domain
+from functions.audit.app.announcing import tell_of_damage
 from functions.audit.service import Asking, AuditTrail, Prover, ReadModels
 from holdfast.clock import from_text
 from holdfast.errors import Invalid
@@ -14,7 +15,7 @@ from holdfast.http import Api, Caller, Header
 from holdfast.http.faults import WHOLE_NUMBER
 from holdfast.streams import check_stream
 
-app = Api("audit", title="Holdfast audit trail", version="1")
+app = Api("audit", title="Holdfast audit trail", version="1", on_bug=tell_of_damage)
 
 PAGE_ITEMS_MAX: Final = 1_000
 

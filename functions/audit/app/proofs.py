@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 
 from functions.audit import adapters
+from functions.audit.app.announcing import tell_of_damage
 from functions.audit.app.door import STORE_ERRORS, app
 from functions.audit.app.log import partition_named
 from functions.audit.app.recording import recorded
@@ -80,6 +81,7 @@ def get_export(caller: Caller, query: ExportQuery) -> ExportAnswer:
     place = None
     if query.cursor is not None:
         place = msgspec.convert(adapters.cursors().open(caller.tenant, asked, query.cursor), Place)
-    page = adapters.exporter_of(caller.tenant).page(partition, query.from_leaf, place)
+    exporter = adapters.exporter_of(caller.tenant, lambda lost: tell_of_damage(lost, "GET /v1/export", caller.tenant))
+    page = exporter.page(partition, query.from_leaf, place)
     cursor = adapters.cursors().seal(caller.tenant, asked, page.following) if page.following else None
     return ExportAnswer(page.lines, cursor)

@@ -5,7 +5,6 @@ from typing import Annotated
 import msgspec
 
 from functions.audit import adapters
-from functions.audit.app.announcing import announce_if_possible, subject_erased
 from functions.audit.app.door import STORE_ERRORS, app, moment
 from functions.audit.service import Subjects
 from holdfast.clock import to_text
@@ -81,9 +80,7 @@ def delete_hold(caller: Caller, subject: str, body: ReasonBody, key: Idempotency
 @app.post("/v1/subjects/{subject}/erasure", scope="audit:erase", status=202, raises=ERASURE_ERRORS)
 def post_erasure(caller: Caller, subject: str, body: ReasonBody, key: IdempotencyKey | None) -> SubjectAnswer:  # noqa: ARG001
     """Destroy the key of a subject, and with it all content that was sealed for it. Every proof still holds."""
-    erased = subjects(caller).erase(named(subject), body.reason)
-    announce_if_possible(subject_erased(caller.tenant, erased))
-    return SubjectAnswer.of(erased)
+    return SubjectAnswer.of(subjects(caller).erase(named(subject), body.reason))
 
 
 def subjects(caller: Caller) -> Subjects:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from functions.audit import adapters
+from functions.audit.app.announcing import tell_of_damage
 from functions.audit.app.door import STORE_ERRORS, app
 from functions.audit.app.recording import recorded
 from holdfast.auth import Principal
@@ -35,4 +36,4 @@ def post_ticket(caller: Caller, key: IdempotencyKey | None) -> TicketAnswer:  # 
 @app.lambda_function(name="Tail")
 def tail(event: Any, context: Any) -> dict[str, Any]:
     """Answer one event of a WebSocket connection."""
-    return adapters.websocket_door()(event, context)
+    return adapters.websocket_door(lambda error: tell_of_damage(error, "tail"))(event, context)

@@ -6,19 +6,21 @@ if there is more: then it is called again.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from functions.audit import adapters, domain
 from functions.audit.app.announcing import (
+    EFFECTS,
     announce_anchors,
     announce_if_over,
     count,
     on_broken,
     on_parked,
     on_stuck,
+    tell_of_damage,
     telling_of_damage,
 )
 from functions.audit.app.door import app
@@ -29,6 +31,7 @@ from holdfast.projections.batches import Parked
 from holdfast.queues import each_message
 from holdfast.retry import deadline
 from holdfast.snapshots import EVENTS_MIN
+from holdfast.subscriptions import Subscription
 
 
 class RebuildStep(msgspec.Struct, frozen=True):
@@ -51,7 +54,7 @@ def indexer(event: Any, context: Any) -> None:
 def repair(event: Any, context: Any) -> None:  # noqa: ARG001 - a schedule tells nothing
     """Find commits that nothing announced."""
     with deadline(triggers.seconds_for(context), adapters.database().clock):
-        found = adapters.repair(on_broken).walk()
+        found = adapters.repair(on_broken, on_growth).walk()
     telemetry.logger().info("repaired", commits=found.commits, indexed=found.indexed)
 
 
@@ -111,7 +114,7 @@ def rebuilder(event: Any, context: Any) -> dict[str, Any]:
 def subscriber(event: Any, context: Any) -> None:
     """Send subscribers what the log has: where it has grown, or, by schedule, wherever one stands behind."""
     with deadline(triggers.seconds_for(context), adapters.database().clock):
-        follower = adapters.follower(on_parked)
+        follower = adapters.follower(on_parked, on_unsent)
         followed = follower.follow(triggers.grown_partitions(event)) if "Records" in event else follower.sweep()
     if followed.failed:
         count("SubscriptionsHeldUp", followed.failed)
@@ -123,7 +126,7 @@ def intake(event: Any, context: Any) -> dict[str, Any]:
     """Write down what other services tell."""
 
     def take(body: bytes) -> None:
-        with deadline(triggers.seconds_for(context), adapters.database().clock):
+        with deadline(triggers.seconds_for(context), adapters.database().clock), telling_of_damage("intake"):
             taken = adapters.intake().take(body)
         telemetry.logger().info("taken in", stream=taken.stream, version=taken.version, is_replay=taken.is_replay)
 
@@ -139,20 +142,41 @@ def on_growth(head: Head) -> None:
 
 
 def on_parked_view(generation: Generation, parked: Parked) -> None:
-    """Tell of a stream that stands still in a read model; once that is mended, a rebuild takes it along."""
+    """Tell of a stream that stands still in a read model; once that is mended, it is redriven."""
     telemetry.logger().error("A view cannot take an event.", view=generation.view, tenant=generation.tenant,
                              stream=parked.stream, version=parked.version, reason=parked.reason)  # fmt: skip
     count("ParkedStreams")
 
 
+def on_outdated_view(generation: Generation, version: int) -> None:
+    """Tell of a read model that stands still, since the code that made it is gone, until it is rebuilt."""
+    telemetry.logger().error("A view has to be rebuilt.", view=generation.view, tenant=generation.tenant,
+                             generation=generation.number, version=version)  # fmt: skip
+    count("ParkedStreams")
+
+
+def on_unsent(error: Exception, subscription: Subscription) -> None:
+    """Tell of damage that keeps a subscription's events from being sent."""
+    tell_of_damage(error, f"subscriptions/{subscription.name}", subscription.tenant)
+
+
 def _sweep() -> list[tuple[str, int]]:
-    """Find the partitions that a read model stands behind, and remove generations that nobody comes back to."""
+    """Find the partitions that a read model stands behind; look after rebuilds, and generations that nobody needs."""
     every = list(heads(adapters.database(), adapters.tables()))
-    retirement = adapters.retirement()
-    retirement.walk(retirement.due({head.tenant for head in every}, [view.name for view in domain.VIEWS]))
+    pointers, retirement = adapters.pointers_of({head.tenant for head in every}), adapters.retirement()
+    retirement.walk(retirement.due(pointers))
+    _ask_again((tenant, pointer.rebuild_id) for (tenant, _), pointer in pointers.items() if pointer.rebuild_id)
     behind = adapters.projector().behind(every)
     random.shuffle(behind)  # where there is more to do than time, everybody comes first at some time
     return behind
+
+
+def _ask_again(running: Iterable[tuple[str, str]]) -> None:
+    """Look whether rebuilds move; who cannot be asked now is asked by a later sweep, and no read model waits for it."""
+    try:
+        adapters.rebuilds().ask_again(running)
+    except Exception:  # noqa: BLE001 - as above
+        telemetry.logger().exception("Rebuilds could not be looked after.")
 
 
 def _failures(grown: Sequence[tuple[str, int]]) -> Iterator[Exception]:
@@ -160,7 +184,7 @@ def _failures(grown: Sequence[tuple[str, int]]) -> Iterator[Exception]:
     for tenant, partition in grown:
         try:
             with telling_of_damage("views"):
-                adapters.projector(on_parked_view).project(tenant, partition)
+                adapters.projector(EFFECTS, on_parked_view, on_outdated_view).project(tenant, partition)
         except Exception as error:  # noqa: BLE001 - raised again, after the others
             telemetry.logger().exception("A read model could not be moved.", tenant=tenant, partition=partition)
             yield error
@@ -169,7 +193,8 @@ def _failures(grown: Sequence[tuple[str, int]]) -> Iterator[Exception]:
 def _keep(tenant: str, stream: str) -> None:
     """Make a snapshot if it is time for one; it is a shortcut, and nothing waits for it."""
     try:
-        adapters.snapshots_of(tenant).keep(stream, domain.reducers.of(stream))
+        with telling_of_damage("snapshots"):
+            adapters.snapshots_of(tenant).keep(stream, domain.reducers.of(stream))
     except Exception:  # noqa: BLE001 - a state that is too large, or time that is over: a later one may come about
         telemetry.logger().exception("A snapshot was not made.", tenant=tenant, stream=stream)
 
@@ -178,7 +203,8 @@ def _push(grown: Sequence[tuple[str, int]]) -> None:
     """Tell those who follow the log that it has grown. Who is not reached asks again within seconds."""
     for tenant, partition in grown:
         try:
-            adapters.tailing().push(tenant, partition)
+            with telling_of_damage("tail"):
+                adapters.tailing().push(tenant, partition)
         except Exception:  # noqa: BLE001 - whatever keeps a message from a listener must not hold up a read model
             telemetry.logger().exception("A tail was not told.", tenant=tenant, partition=partition)
 

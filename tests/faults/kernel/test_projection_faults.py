@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from holdfast.errors import Conflict, NotFound, Unavailable
+from holdfast.errors import Conflict, Unavailable
 from holdfast.log import PARTITIONS, partition_of
 from holdfast.projections import Generation, Projector
-from holdfast.projections.rebuilds import Rebuild, Rebuilds
+from holdfast.projections.pointers import read_pointers
+from holdfast.projections.rebuilds import STILL, Rebuild, Rebuilds
 from holdfast.projections.redrive import Redrive
 from holdfast.projections.retirement import Retirement
 from holdfast.retry import deadline
@@ -210,8 +211,7 @@ def test_redriven_a_stream_goes_on_in_order_and_nothing_is_counted_twice(lab, at
     with contextlib.suppress(Killed):
         Redrive(mended).stream(view, generation, partition, "s/1")
     mended, view = picky(lab, set())
-    with contextlib.suppress(NotFound):  # where it was killed after its last call, or not at all, all was done
-        assert Redrive(mended).stream(view, generation, partition, "s/1") is None
+    assert Redrive(mended).stream(view, generation, partition, "s/1") is None
 
     assert list(Redrive(mended).parked(generation, partition)) == []
     lab.check_views()
@@ -371,6 +371,71 @@ def test_one_rebuild_of_a_view_at_a_time(lab):
     assert (refused.value.code, refused.value.facts) == ("rebuild_running", {"rebuild_id": "r1"})
     work.rebuilds().abandon(lab.tenant, "r1")
     assert work.start("r2").generation == 3
+
+
+# ----- messages that were lost
+
+
+def asked(work: Work) -> list[int]:
+    """Look after the rebuild as somebody does once a minute; return for which partitions a step was asked for."""
+    work.messages.clear()
+    work.rebuilds().ask_again([(work.lab.tenant, "r1")])
+    return sorted(partition for _, _, partition in work.messages)
+
+
+def test_a_rebuild_whose_steps_were_never_asked_for_is_asked_for_again(lab):
+    indexed(lab, 1)
+    lab.project()
+    work = Work(lab, random.Random(1))
+    work.start()
+    assert asked(work) == []
+
+    lab.clock.advance(STILL)
+
+    assert asked(work) == list(range(PARTITIONS))
+    steps = list(work.messages)
+    assert asked(work) == []  # once, however often somebody looks
+    work.messages = steps
+    work.drain()
+    assert work.state() == "flipped"
+    lab.clock.advance(STILL)
+    assert asked(work) == []
+
+
+def test_only_partitions_that_stand_still_are_asked_for_again(lab):
+    indexed(lab, 1)
+    lab.project()
+    work = Work(lab, random.Random(1))
+    rebuild = work.start()
+    work.rebuilds().step(lab.tenant, "r1", 1)  # it has arrived
+    generation = Generation("per-stream", rebuild.generation, lab.tenant)
+    work.rebuilds().projector.advance(PerStream(), generation, 2, until=1)  # it moves
+
+    lab.clock.advance(STILL)
+    assert asked(work) == [0, 3]
+    lab.clock.advance(STILL)
+    assert asked(work) == [0, 2, 3]
+
+
+def test_a_rebuild_of_which_only_the_end_was_lost_is_ended(lab):
+    indexed(lab, 1)
+    lab.project()
+    work = Work(lab, random.Random(1))
+    work.start()
+
+    class KilledBeforeTheSwap:
+        def call(self, operation: str, request: Any) -> Any:
+            if any("ConditionCheck" in action for action in request.get("TransactItems", ())):
+                raise Killed
+            return lab.transport.call(operation, request)
+
+    with pytest.raises(Killed):
+        work.drain(KilledBeforeTheSwap())
+    lab.clock.advance(STILL)
+
+    assert asked(work) == [0]
+    work.drain()
+    assert work.state() == "flipped"
 
 
 def test_a_rebuild_has_no_effects_and_those_missed_by_nobody(lab):
@@ -619,7 +684,8 @@ def test_the_first_generation_is_made_by_the_newest_version(lab):
 
 def walk(lab: LogLab, transport: Any = None) -> int:
     retirement = Retirement(lab.database(transport), lab.tables)
-    return retirement.walk(retirement.due([lab.tenant], ["every", "per-stream"]))
+    pointers = read_pointers(lab.database(), lab.tables, [lab.tenant], ["every", "per-stream"])
+    return retirement.walk(retirement.due(pointers))
 
 
 def rows_of(lab: LogLab, number: int) -> int:

@@ -9,10 +9,12 @@ import pytest
 from moto import mock_aws
 
 from functions.audit import adapters
+from functions.audit.app import workers
 from holdfast.aws import client
 from holdfast.clock import to_text
 from holdfast.errors import Unavailable
 from holdfast.log import PARTITIONS
+from holdfast.projections.rebuilds import STILL
 from tests.audit_lab import AuditLab, event
 from tests.log_lab import log_lab
 
@@ -78,6 +80,28 @@ def test_starting_again_with_one_key_is_one_rebuild(audit: AuditLab):
     assert code(start(audit, "events")) == (422, "idempotency_mismatch")
     assert code(start(audit, reason="another")) == (422, "idempotency_mismatch")
     assert code(start(audit, key=None)) == (400, "idempotency_key_required")
+
+
+def test_a_rebuild_whose_steps_could_not_be_sent_is_carried_on_by_the_sweep(
+    audit: AuditLab, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: Any) -> None:
+        raise Unavailable("queue_unavailable", "no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adapters, "send_step", refuse)
+        assert code(start(audit)) == (503, "queue_unavailable")
+        audit.lab.clock.advance(STILL)
+        workers.projector({}, None)  # nor now; and nothing else waits for it
+    assert audit.steps == []
+
+    audit.lab.clock.advance(STILL)
+    workers.projector({}, None)
+    workers.projector({}, None)
+
+    assert [partition for _, _, partition in audit.steps] == list(range(PARTITIONS))
+    audit.work()
+    assert start(audit)[1]["state"] == "flipped"
 
 
 def test_one_rebuild_of_a_view_runs_at_a_time(audit: AuditLab):

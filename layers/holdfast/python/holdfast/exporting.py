@@ -6,7 +6,7 @@ A line is made of the stored bytes as they are: what was changed must look chang
 
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,6 +76,8 @@ class Exporter:
 
     reader: LogReader
     bodies: Bodies
+    on_lost: Callable[[Lost], None] = lambda _lost: None
+    """Told of a commit that is lost: the line that says so is for whoever checks, and somebody has to look."""
 
     def page(self, partition: int, from_leaf: int = 0, place: Place | None = None) -> Page:
         """
@@ -122,7 +124,8 @@ class Exporter:
             for entry, stored in self.bodies.of(head.tenant, noted()):
                 named.popleft()
                 yield commit_line(head.tenant, entry, stored), Place(entry.leaf + 1, entry.last_position)
-        except Lost:
+        except Lost as error:
+            self.on_lost(error)
             # They come in order: the first that was named and has not come is the one that is lost.
             lost = named[0]
             reference = lost.reference

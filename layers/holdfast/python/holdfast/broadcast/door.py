@@ -5,7 +5,7 @@ It answers with a status and nothing else. What API Gateway would do with a body
 by route; what a client should hear is sent as a message.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -42,6 +42,8 @@ class Door:
     tickets: Tickets
     broadcast: Broadcast
     listener: Listener
+    on_bug: Callable[[Exception], None] = lambda _error: None
+    """Told of what nobody foresaw."""
 
     def __call__(self, event: Mapping[str, Any], _context: Any = None) -> Answer:
         """Answer one event of API Gateway's; whatever happens inside, the answer is a bare status."""
@@ -55,8 +57,9 @@ class Door:
             # The handshake's refusal is all a client sees of it; 403 is what API Gateway itself would say.
             status = HTTPStatus.FORBIDDEN if isinstance(error, Denied) else HTTPStatus(error.http_status)
             code = error.code
-        except Exception:  # noqa: BLE001 - the last resort; logged with its traceback, answered without
+        except Exception as error:  # noqa: BLE001 - the last resort; logged with its traceback, answered without
             telemetry.logger().exception("a connection's event failed")
+            self.on_bug(error)
         # At least one line per invocation: without one, the local engine waits 50 ms for it.
         telemetry.logger().info("answered", event=kind, connection_id=connection_id, status=int(status), code=code)
         telemetry.flush_metrics()

@@ -22,6 +22,8 @@ H = TypeVar("H", bound=Handler)
 
 Authenticate = Callable[[str | None], Principal]
 """Turns an Authorization header into who is asking, or raises `Denied`."""
+OnBug = Callable[[Exception, str, str | None], None]
+"""Told of what no handler foresaw, with the route and, if it is known, the tenant; then it is answered with 500."""
 
 REQUEST_SECONDS_MAX: Final = 20.0
 """
@@ -57,6 +59,7 @@ class Api(Chalice):
         version: str,
         authenticate: Authenticate | None = None,
         clock: Clock | None = None,
+        on_bug: OnBug = lambda _error, _route, _tenant: None,
     ) -> None:
         # Chalice would add its own log handler, and its name to AWS_EXECUTION_ENV of the whole process.
         super().__init__(name, configure_logs=False, env={})
@@ -64,6 +67,7 @@ class Api(Chalice):
         self._version = version
         self._clock = clock or SystemClock()
         self._given_authenticate = authenticate
+        self._on_bug = on_bug
         self._table: dict[str, dict[str, Route]] = {}
         self.get("/openapi.json", scope=None)(self.get_openapi)
 
@@ -127,8 +131,9 @@ class Api(Chalice):
                 return self._dispatch(request, facts)
             except ServiceError as error:
                 return render_problem(error, request.request_id)
-        except Exception:  # noqa: BLE001 - the last resort; logged with its traceback, answered without
+        except Exception as error:  # noqa: BLE001 - the last resort; logged with its traceback, answered without
             telemetry.logger().exception("A request met a bug.", **facts)
+            self._on_bug(error, facts["route"], facts.get("tenant"))
             return render_problem(_Internal("internal", _INTERNAL), request.request_id)
 
     def _dispatch(self, request: Request, facts: dict[str, Any]) -> Reply:

@@ -19,6 +19,7 @@ from holdfast.dynamodb.batches import put_many
 from holdfast.dynamodb.reads import Row, get
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database
+from holdfast.errors import Unavailable
 from holdfast.log.indexer import Hint, Indexer
 from holdfast.log.values import SOLE
 
@@ -26,6 +27,8 @@ CURSOR_KEY: Final = "RP#cursor"
 PAGES_MAX: Final = 10
 """Of 1 MB, in one call: at a call a minute about 20 read units a second, and 14 GB in a day."""
 COMMIT_PREFIX: Final = "S#"
+OF_TIME: Final = frozenset({"unfinished", "out_of_time"})
+"""Of what could be done if there were more time."""
 
 
 class Slice(msgspec.Struct, frozen=True):
@@ -50,20 +53,30 @@ class Repair:
         """
         Walk on for *pages_max* pages, and index what the log does not hold.
 
-        May be repeated; two walks beside each other do the same work twice.
+        May be repeated; two walks beside each other do the same work twice. What fails for a reason of its own is left
+        to the next pass, holds up nothing else, and is raised at the end; what there was no time for is left to the
+        next call.
         """
         cursor = get(self.database, self.tables.log, CURSOR_KEY, SOLE) or {}
         start, commits, indexed, is_last = cursor.get("start"), 0, 0, False
+        failed: list[Exception] = []
         for _ in range(pages_max):
             answer = self.database.read("Scan", self._request(start))
             rows = [from_item(item) for item in answer["Items"]]
             commits += len(rows)
-            indexed += self.indexer.index(_hints(rows))
+            try:
+                indexed += self.indexer.index(_hints(rows))
+            except Exception as error:
+                if isinstance(error, Unavailable) and error.code in OF_TIME:
+                    raise
+                failed.append(error)
             start = from_item(answer["LastEvaluatedKey"]) if "LastEvaluatedKey" in answer else None
             is_last = start is None
             self._keep(start, cursor.get("passed"), is_last=is_last)
             if is_last:
                 break
+        if failed:
+            raise failed[0]
         return Slice(commits, indexed, is_last)
 
     def _request(self, start: Row | None) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ from holdfast.dynamodb.reads import Place, Row, get, get_many, query
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.transport import Cancelled, Refused
 from holdfast.dynamodb.writes import Database, put_action, transact_once, update_action
-from holdfast.errors import Unavailable
+from holdfast.errors import NotFound, Unavailable
 from holdfast.log.bodies import Bodies
 from holdfast.log.reader import LogReader
 from holdfast.log.values import PARTITIONS, Entry, Head
@@ -94,8 +94,7 @@ class Projector:
             if view is None:
                 self.on_outdated(generation, pointer.version)
                 continue
-            effects_from = pointer.effects_from[partition] if pointer.effects_from else 0
-            self.advance(view, generation, partition, effects_from=effects_from)
+            self.advance(view, generation, partition, effects_from=pointer.effects_begin(partition))
 
     @property
     def newest(self) -> list[View]:
@@ -106,6 +105,19 @@ class Projector:
         """Find a view by its name, of the version asked for or else the newest; None if that is not registered."""
         found = [view for view in self.views if view.name == name and version in (None, view.version)]
         return max(found, key=lambda view: view.version, default=None)
+
+    def named(self, name: str) -> View:
+        """
+        Find the newest version of the view that a caller has named.
+
+        Raises:
+            NotFound: `view_not_found`.
+        """
+        view = self.view(name)
+        if view is None:
+            names = ", ".join(each.name for each in self.newest)
+            raise NotFound("view_not_found", f"There is no view {name!r}; there are {names}.")
+        return view
 
     def behind(self, heads: Iterable[Head]) -> list[tuple[str, int]]:
         """Name the (tenant, partition) pairs whose heads a live generation of some view has not reached."""
@@ -225,11 +237,8 @@ class Projector:
         rows = self.placed(step.generation, batch.rows)
         if isinstance(view, Listing):
             put_many(self.database, self.tables.views, rows)
-        effect = self.effects.get(view.name)
-        if effect and effects_from is not None:
-            for event in batch.events:
-                if event.position > effects_from:
-                    effect(event)
+        if effects_from is not None:
+            self.have_effects(view, batch, effects_from)
         actions = [self.moved(step, batch.checkpoint)]
         if isinstance(view, Counting):
             actions += [{"Put": {"TableName": self.tables.views, "Item": to_item(row)}} for row in rows]
@@ -240,6 +249,13 @@ class Projector:
         if carry_out(self.database, actions):
             for parked in batch.parked:
                 self.on_parked(step.generation, parked)
+
+    def have_effects(self, view: View, batch: Batch, effects_from: int) -> None:
+        """Let happen what shall happen for the events of a batch beyond *effects_from*."""
+        effect = self.effects.get(view.name)
+        for event in batch.events if effect else ():
+            if effect and event.position > effects_from:
+                effect(event)
 
     def moved(self, step: Step, after: Checkpoint) -> Mapping[str, Any]:
         """Write the checkpoint, if it stands where the step began."""

@@ -8,7 +8,7 @@ transaction makes it the live one, on condition that it holds all that the one b
 ever goes back. What it followed stays for a week, and can come back.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -40,6 +40,8 @@ KEPT: Final = timedelta(days=7)
 """How long the generation before stays after a swap."""
 TURNS_MAX: Final = 8
 """How often a change of the pointer is tried again when others change it."""
+STILL: Final = timedelta(minutes=5)
+"""How long a rebuild may run without moving before its steps are asked for again: they may be waiting in a queue."""
 SWAPS_MAX: Final = 20
 """How often a swap is tried again when the generation that is to be replaced has moved on meanwhile."""
 
@@ -91,6 +93,9 @@ class Rebuild(msgspec.Struct, frozen=True):
     """The generation that was live before it, once it has been swapped in."""
     followed_version: int = 1
     finished_at: datetime | None = None
+    seen: tuple[int, ...] = (0,) * PARTITIONS
+    """By partition, where it was when somebody last looked whether it moves."""
+    seen_at: datetime | None = None
     turns: int = 0
 
     @property
@@ -135,7 +140,7 @@ class Rebuilds:
             rebuild_id=rebuild_id,
             tenant=tenant,
             view=view,
-            version=self._newest(view).version,
+            version=self.projector.named(view).version,
             generation=0,
             state="running",
             reason=reason,
@@ -154,7 +159,7 @@ class Rebuilds:
     def _begun(self, wish: Rebuild) -> Rebuild:
         """Give the rebuild its generation, and hold the view for it."""
         for _ in range(TURNS_MAX):
-            pointer = made_pointer(self.database, self.tables, self._newest(wish.view), wish.tenant)
+            pointer = made_pointer(self.database, self.tables, self.projector.named(wish.view), wish.tenant)
             if pointer.rebuild_id == wish.rebuild_id:
                 return self.get(wish.tenant, wish.rebuild_id)
             if pointer.rebuild_id:
@@ -183,6 +188,22 @@ class Rebuilds:
         if found is None:
             raise NotFound("rebuild_not_found", "There is no such rebuild.")
         return found
+
+    def ask_again(self, running: Iterable[tuple[str, str]]) -> None:
+        """
+        Ask again for the steps of those (tenant, rebuild_id) pairs that run and do not move: a message was lost.
+
+        May be repeated, and run beside itself: who looks says so before asking, and then nobody looks for STILL.
+        """
+        for tenant, rebuild_id in running:
+            rebuild, now = self._find(tenant, rebuild_id), self.database.clock.now()
+            if rebuild is None or rebuild.is_over or now - (rebuild.seen_at or rebuild.started_at) < STILL:
+                continue
+            seen = tuple(checkpoint.position for checkpoint in self.progress(rebuild))
+            looked = msgspec.structs.replace(rebuild, seen=seen, seen_at=now)
+            if carry_out(self.database, [self._turned(rebuild, looked)]):
+                for partition in _standing_still(rebuild, seen):
+                    self.send(tenant, rebuild_id, partition)
 
     def progress(self, rebuild: Rebuild) -> tuple[Checkpoint, ...]:
         """Say how far each partition has come."""
@@ -419,13 +440,6 @@ class Rebuilds:
         row = get(self.database, self.tables.views, _pk(tenant, rebuild_id), SOLE)
         return _DECODER.decode(row["doc"]) if row else None
 
-    def _newest(self, name: str) -> View:
-        view = self.projector.view(name)
-        if view is None:
-            names = ", ".join(each.name for each in self.projector.newest)
-            raise NotFound("view_not_found", f"There is no view {name!r}; there are {names}.")
-        return view
-
 
 _DECODER: Final = msgspec.json.Decoder(Rebuild)
 
@@ -445,6 +459,14 @@ def _row(rebuild: Rebuild) -> Row:
 
 def _generation(rebuild: Rebuild) -> Generation:
     return Generation(rebuild.view, rebuild.generation, rebuild.tenant)
+
+
+def _standing_still(rebuild: Rebuild, positions: tuple[int, ...]) -> list[int]:
+    """Name the partitions that have neither arrived nor moved since they were seen; one, if only the end is missing."""
+    arrived = {compared.partition for compared in rebuild.compared}
+    if len(arrived) == PARTITIONS:
+        return [0]
+    return [each for each in range(PARTITIONS) if each not in arrived and positions[each] == rebuild.seen[each]]
 
 
 def _comparison(partition: int, own: Checkpoint, live: Checkpoint) -> Compared:

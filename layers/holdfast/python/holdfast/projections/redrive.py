@@ -15,7 +15,7 @@ from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.batches import put_many
 from holdfast.dynamodb.reads import get, query
 from holdfast.dynamodb.writes import delete_action, update_action
-from holdfast.errors import NotFound, Unavailable
+from holdfast.errors import Unavailable
 from holdfast.projections import batches
 from holdfast.projections.batches import Batch, Parked, Selection
 from holdfast.projections.projector import Projector, Step, carry_out
@@ -39,18 +39,24 @@ class Redrive:
         for row in query(self._database, self._views, parked_key(generation, partition)):
             yield parked_of(row, partition)
 
-    def stream(self, view: View, generation: Generation, partition: int, stream: str) -> Parked | None:
+    def find(self, generation: Generation, partition: int, stream: str) -> Parked | None:
+        """Say where a stream stands still; None if it does not."""
+        row = get(self._database, self._views, parked_key(generation, partition), stream)
+        return parked_of(row, partition) if row else None
+
+    def stream(
+        self, view: View, generation: Generation, partition: int, stream: str, *, effects_from: int | None = None
+    ) -> Parked | None:
         """
-        Let a parked stream go on; return where it stands still again, or None if it does not.
+        Let a parked stream go on; return where it stands still again, or None if it does not (any more).
+
+        *view* is of the version that has made the generation; effects are as in `Projector.advance`.
 
         Raises:
-            NotFound: `not_parked`.
             Unavailable: `unfinished`; repeat.
         """
-        if self._find(generation, partition, stream) is None:
-            raise NotFound("not_parked", f"The stream {stream!r} does not stand still in {view.name!r}.")
         for _ in range(ROUNDS_MAX):
-            parked = self._find(generation, partition, stream)
+            parked = self.find(generation, partition, stream)
             if parked is None:
                 return None
             if seconds_left() <= 0:
@@ -59,6 +65,8 @@ class Redrive:
             batch = self._built(view, step, parked)
             if batch.parked and batch.parked[0].position == parked.position:
                 return msgspec.structs.replace(parked, reason=batch.parked[0].reason)
+            if effects_from is not None:
+                self.projector.have_effects(view, batch, effects_from)
             self._write(view, step, parked, batch)
         raise Unavailable("unfinished", "There is more to redrive than there was time for; repeat.")
 
@@ -104,10 +112,6 @@ class Redrive:
         version, position = place
         change = Update(self._views, key, (Is("pos", before.position),), set={"v": version, "pos": position})
         return {"Update": update_action(self._views, change)}
-
-    def _find(self, generation: Generation, partition: int, stream: str) -> Parked | None:
-        row = get(self._database, self._views, parked_key(generation, partition), stream)
-        return parked_of(row, partition) if row else None
 
     @property
     def _database(self) -> Any:

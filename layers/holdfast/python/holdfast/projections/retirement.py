@@ -6,7 +6,7 @@ bear its name, whatever code wrote them. They are found by walking over the tabl
 last; a pass takes with it every generation that was due when it began. While none is due nothing is walked over.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +19,6 @@ from holdfast.dynamodb.reads import Row, get
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database, update_guarded
 from holdfast.log.values import SOLE
-from holdfast.projections.pointers import read_pointers
 from holdfast.projections.rows import Generation, Pointer, pointer_key, pointer_of, pointer_row
 from holdfast.streams.companions import Is, Update
 
@@ -48,10 +47,9 @@ class Retirement:
     database: Database
     tables: Tables
 
-    def due(self, tenants: Iterable[str], views: Sequence[str]) -> list[Generation]:
-        """Name the generations of these tenants' views whose time is over."""
+    def due(self, pointers: Mapping[tuple[str, str], Pointer]) -> list[Generation]:
+        """Name the generations whose time is over, by the pointers of (tenant, view)."""
         now = to_micros(self.database.clock.now())
-        pointers = read_pointers(self.database, self.tables, tenants, views)
         return [
             Generation(view, number, tenant)
             for (tenant, view), pointer in pointers.items()

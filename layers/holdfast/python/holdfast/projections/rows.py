@@ -39,6 +39,10 @@ class Pointer(msgspec.Struct, frozen=True):
     turns: int = 0
     """How often it was changed: what every change is guarded by."""
 
+    def effects_begin(self, partition: int) -> int:
+        """Say up to which position of a partition the effects have been."""
+        return self.effects_from[partition] if self.effects_from else 0
+
 
 def is_there(pointer: Pointer, number: int) -> bool:
     """Tell whether a generation can be read: it is live, kept, or being made."""

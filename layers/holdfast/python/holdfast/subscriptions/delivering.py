@@ -61,6 +61,8 @@ Render = Callable[[str, Stored], Sequence[bytes]]
 """Writes a tenant's commit's events as a reader of its stream sees them: JSON, one each, in order."""
 OnParked = Callable[[Subscription, Stand], None]
 """Told, at least once, of each stream that is parked; may raise a `ServiceError`, and is then told again."""
+OnBug = Callable[[Exception, Subscription], None]
+"""Told of what nobody foresaw: a commit that cannot be read, a subscription that cannot be moved."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Deliverer:
     render: Render
     allowed: AllowList
     on_parked: OnParked
+    on_bug: OnBug = lambda _error, _subscription: None
 
     def move(self, subscription: Subscription, partition: int, *, seconds: float = float("inf")) -> None:
         """
@@ -215,6 +218,7 @@ class Deliverer:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this commit's, and other streams go on
                 telemetry.logger().exception("A commit could not be read.", stream=commit.stream)
+                self.on_bug(error, subscription)
                 fault = f"{type(error).__name__}: {error}"
         for offset, (kind_is_wanted, body) in enumerate(zip(is_wanted, bodies, strict=True)):
             yield Due(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -23,6 +23,8 @@ from holdfast.subscriptions import rows
 from holdfast.subscriptions.delivering import Deliverer
 from holdfast.subscriptions.registry import Subscriptions
 from holdfast.subscriptions.rows import Track
+
+T = TypeVar("T")
 
 RESTING: Final = timedelta(seconds=10)
 """How long the sweep leaves alone what somebody has moved: he is probably still at it."""
@@ -64,9 +66,18 @@ class Follower:
         return self._move(tracks)
 
     def sweep(self) -> Followed:
-        """Move every subscription that stands behind, or has streams that stand still."""
-        database, tables = self.deliverer.database, self.deliverer.tables
-        return self._move([track for tenant in rows.tenants(database, tables) for track in self._neglected(tenant)])
+        """
+        Move every subscription that stands behind, or has streams that stand still.
+
+        Half of the time may go into finding them; whom it does not suffice for comes first in another sweep.
+        """
+        tracks: list[Track] = []
+        half = seconds_left() / 2
+        for tenant in self._shuffled(rows.tenants(self.deliverer.database, self.deliverer.tables)):
+            if seconds_left() < half:
+                break
+            tracks += self._neglected(tenant)
+        return self._move(tracks)
 
     def _neglected(self, tenant: str) -> list[Track]:
         registry = self._registry(tenant)
@@ -84,8 +95,7 @@ class Follower:
         ]
 
     def _move(self, tracks: Sequence[Track]) -> Followed:
-        order = list(tracks)
-        Random(to_micros(self.deliverer.database.clock.now())).shuffle(order)  # noqa: S311 - it keeps no secret
+        order = self._shuffled(tracks)
         failed = unfinished = 0
         for number, track in enumerate(order):
             share = max(SHARE_SECONDS_MIN, seconds_left() / (len(order) - number))
@@ -96,8 +106,26 @@ class Follower:
                     unfinished += 1
                 else:
                     failed += 1
-                    _tell(track, error)
+                    self._tell(track, error)
         return Followed(len(order), failed, unfinished)
+
+    def _tell(self, track: Track, error: Exception) -> None:
+        subscription = track.subscription
+        named: dict[str, Any] = {
+            "tenant": subscription.tenant,
+            "subscription": subscription.name,
+            "partition": track.partition,
+        }
+        if isinstance(error, ServiceError):
+            telemetry.logger().warning("A subscription is held up.", **named, reason=str(error))
+        else:
+            telemetry.logger().error("A subscription cannot be moved.", **named, exc_info=error)
+            self.deliverer.on_bug(error, subscription)
+
+    def _shuffled(self, items: Iterable[T]) -> list[T]:
+        order = list(items)
+        Random(to_micros(self.deliverer.database.clock.now())).shuffle(order)  # noqa: S311 - it keeps no secret
+        return order
 
     def _registry(self, tenant: str) -> Subscriptions:
         deliverer = self.deliverer
@@ -105,16 +133,3 @@ class Follower:
 
 
 _OF_TIME: Final = frozenset({"unfinished", "out_of_time"})
-
-
-def _tell(track: Track, error: Exception) -> None:
-    subscription = track.subscription
-    named: dict[str, Any] = {
-        "tenant": subscription.tenant,
-        "subscription": subscription.name,
-        "partition": track.partition,
-    }
-    if isinstance(error, ServiceError):
-        telemetry.logger().warning("A subscription is held up.", **named, reason=str(error))
-    else:
-        telemetry.logger().error("A subscription cannot be moved.", **named, exc_info=error)
