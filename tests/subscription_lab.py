@@ -10,6 +10,7 @@ import msgspec
 
 from holdfast.clock import to_text
 from holdfast.dynamodb import Transport
+from holdfast.errors import Unavailable
 from holdfast.log import PARTITIONS
 from holdfast.log.bodies import Bodies, Stored
 from holdfast.log.values import Head
@@ -48,6 +49,8 @@ class SubscriptionLab:
     poison: set[tuple[str, int]] = field(default_factory=set)
     """Streams and versions that every target refuses."""
     told: list[tuple[str, Stand]] = field(default_factory=list)
+    can_tell: bool = True
+    """Whether somebody can be told that a stream is parked."""
 
     def __post_init__(self) -> None:
         self.outbox.refusal = self._refusal
@@ -73,8 +76,13 @@ class SubscriptionLab:
             outbox=outbox or self.outbox,
             render=render,
             allowed=ALLOWED,
-            on_parked=lambda subscription, stand: self.told.append((subscription.name, stand)),
+            on_parked=self._on_parked,
         )
+
+    def _on_parked(self, subscription: Subscription, stand: Stand) -> None:
+        if not self.can_tell:
+            raise Unavailable("bus_unavailable", "The bus does not answer.")
+        self.told.append((subscription.name, stand))
 
     def follower(self, transport: Transport | None = None, outbox: Outbox | None = None) -> Follower:
         return Follower(self.deliverer(transport, outbox))
@@ -139,6 +147,10 @@ class SubscriptionLab:
                 assert versions == list(range(1, version + 1)), f"of {stream} only {versions} arrived"
         for head, (_, place) in zip(self.heads(), self.registry().places(subscription), strict=True):
             assert place.position == head.position
+
+    def kinds_of_rows(self) -> list[str]:
+        transport: Any = self.lab.transport
+        return sorted(row["pk"]["S"].split("#")[0] for row in transport.rows("operations"))
 
     def all_stands(self, subscription: Subscription) -> list[Stand]:
         return self.registry().stands(subscription)

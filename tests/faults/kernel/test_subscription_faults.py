@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from holdfast.dynamodb.transport import Answer, Transport
+from holdfast.errors import NotFound
 from holdfast.log import partition_of
 from holdfast.outbox import MemoryOutbox, Refused
 from holdfast.streams import Is, Update
@@ -194,6 +195,33 @@ def test_a_rival_who_frees_a_parked_stream_that_grows_then(at):
     lab.check_all_arrived(made)
 
 
+@pytest.mark.parametrize("at", range(1, 4))
+def test_a_redrive_that_meets_who_tells_of_the_stream_lets_it_go_all_the_same(at):
+    lab = world(("s/2", 2))
+    made = lab.registry().get("all")
+    lab.can_tell = False
+    lab.settle(made)
+    lab.can_tell = True
+    assert [(stand.is_parked, stand.is_told) for stand in lab.all_stands(made)] == [(True, False)]
+
+    lab.registry(Meddled(lab.lab.transport, at, lambda: lab.move(made))).redrive(made)
+
+    assert not any(stand.is_parked for stand in lab.all_stands(made))
+
+
+def test_killed_at_any_call_of_a_deletion_it_leaves_nothing_once_that_is_repeated():
+    def act(lab: SubscriptionLab, fuse: Fuse) -> None:
+        lab.registry(fuse.wrap(lab.lab.transport)).delete("all")
+
+    def then(crash: Crash[SubscriptionLab]) -> None:
+        lab = crash.world
+        with suppress(NotFound):
+            lab.registry().delete("all")
+        assert lab.kinds_of_rows() == ["SUB", "SUBS"]
+
+    assert at_every_crash(lambda: world(("s/2", 2)), act, then) > 10
+
+
 # ----- anything may happen
 
 
@@ -292,7 +320,7 @@ def test_a_checkpoint_before_the_sending_is_caught(monkeypatch):
 def test_overtaking_a_stream_that_stands_still_is_caught(monkeypatch):
     go_on = Deliverer._go_on
     monkeypatch.setattr(
-        Deliverer, "_go_on", lambda self, track, place, _, until: go_on(self, track, place, set(), until)
+        Deliverer, "_go_on", lambda self, track, place, head, _, until: go_on(self, track, place, head, set(), until)
     )
 
     assert "arrived as [1, 3" in caught(lambda: test_killed_at_any_call_around_a_stream_that_stands_still(2))

@@ -1,11 +1,14 @@
 """Subscriptions: making and changing them, what they send, what stands still and what goes on."""
 
+import itertools
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
+from holdfast.dynamodb import Transport
 from holdfast.dynamodb.reads import get
 from holdfast.errors import Conflict, Denied, Invalid, NotFound, ServiceError, Unavailable
 from holdfast.log import PARTITIONS, partition_of
@@ -16,6 +19,7 @@ from holdfast.subscriptions import registry as module
 from holdfast.subscriptions.rows import subscription_key
 from holdfast.subscriptions.rules import EVENTS_FIRST, EVENTS_MAX, TYPES_MAX
 from holdfast.testing import FaultyTransport
+from tests.log_lab import LogLab
 from tests.subscription_lab import ALLOWED, QUEUE, TOPIC, SubscriptionLab, render
 
 
@@ -87,8 +91,7 @@ def test_a_deleted_subscription_leaves_a_row_that_goes_by_itself_and_nothing_els
     lab.registry().delete("all")
 
     rows = list(lab.lab.transport.rows("operations"))
-    kinds = sorted(row["pk"]["S"].split("#")[0] for row in rows)
-    assert kinds == ["SUB", "SUBS"]
+    assert lab.kinds_of_rows() == ["SUB", "SUBS"]
     (gone,) = (row for row in rows if row["pk"]["S"].startswith("SUB#"))
     assert int(gone["expires"]["N"]) == int((lab.lab.clock.now() + timedelta(days=1)).timestamp())
 
@@ -219,7 +222,9 @@ def test_what_arrives_says_whose_it_is_and_is_else_as_it_was_written(lab, target
     deliverer = lab.deliverer()
 
     def posing(tenant: str, stored: Any) -> Any:
-        return [body[:-1] + b',"tenant":"victim","n":1.50,"big":12345678901234567890}' for body in render(tenant, stored)]
+        return [
+            body[:-1] + b',"tenant":"victim","n":1.50,"big":12345678901234567890}' for body in render(tenant, stored)
+        ]
 
     made = lab.subscribe(target=target)
     lab.append("s/1")
@@ -307,6 +312,47 @@ def test_a_subscription_that_is_changed_while_it_is_moved_goes_no_further_as_it_
     lab.move(made, lab.deliverer(outbox=Changing()))
 
     assert lab.arrived() == {"s/1": list(range(1, EVENTS_FIRST + 1))}
+
+
+def test_what_comes_after_a_change_is_not_judged_by_what_was_before(lab):
+    """Somebody who still holds the old settings passes nothing that only the new ones want."""
+    old = lab.subscribe(types=("other",))
+    new = lab.subscribe()
+    lab.append("s/1", 2)
+
+    lab.move(old)
+    lab.move(new)
+
+    lab.check_all_arrived(new)
+
+
+def test_a_stream_that_stands_still_is_not_let_go_by_what_was_before(lab):
+    lab.poison.add(("s/1", 1))
+    old = lab.subscribe()
+    lab.append("s/1")
+    lab.move(old)
+    old = lab.subscribe(types=("other",))
+    new = lab.subscribe()
+    lab.append("s/1")
+    lab.move(new)
+    lab.poison.clear()
+    lab.wait()
+
+    lab.move(old)
+    lab.settle(new)
+
+    lab.check_all_arrived(new)
+
+
+def test_who_still_holds_a_subscription_that_was_deleted_leaves_no_row(lab):
+    made = lab.subscribe()
+    lab.append("s/1")
+    lab.registry().delete("all")
+
+    lab.move(made)
+
+    assert lab.arrived() == {}
+    assert lab.kinds_of_rows() == ["SUB", "SUBS"]
 
 
 def test_a_target_that_does_not_answer_keeps_the_checkpoint_and_parks_nothing(lab):
@@ -424,6 +470,30 @@ def test_what_could_not_be_told_of_is_told_later(lab):
     assert lab.arrived() == {"s/2": [1]}
 
 
+def test_where_nobody_can_be_told_that_is_tried_once_a_call(lab):
+    """It may take seconds to fail, and deliveries wait for it."""
+    streams = [f"s/{number}" for number in range(12)]
+    lab.poison |= {(stream, 1) for stream in streams}
+    made = lab.subscribe()
+    for stream in streams:
+        lab.append(stream)
+    tried: list[str] = []
+
+    def refuse(_: Any, stand: Any) -> None:
+        tried.append(stand.stream)
+        raise Unavailable("bus_unavailable", "The bus does not answer.")
+
+    silent = type(lab.deliverer())(**{**vars(lab.deliverer()), "on_parked": refuse})
+    for _ in range(6):
+        lab.wait()
+        lab.move(made, silent)
+    assert all(stand.is_parked for stand in lab.all_stands(made))
+    tried.clear()
+    lab.move(made, silent)
+
+    assert len(tried) == len({partition_of(stream) for stream in streams})
+
+
 def test_a_redrive_lets_a_parked_stream_go_on_in_order(lab):
     lab.poison.add(("s/1", 2))
     made = lab.subscribe()
@@ -460,6 +530,53 @@ def test_a_redriven_stream_may_stand_still_again_further_on(lab):
     assert lab.arrived() == {"s/1": [1, 2, 3]}
 
 
+@pytest.fixture
+def far_behind(lab, monkeypatch) -> SubscriptionLab:
+    """A stream was redriven that has missed much of its partition's log, every step through which takes a second."""
+    monkeypatch.setattr("holdfast.subscriptions.rules.PASSED_MAX", 1)
+    monkeypatch.setattr("holdfast.subscriptions.delivering.STRETCH_COMMITS", 1)
+    lab.poison.add(("s/1", 1))
+    made = lab.subscribe()
+    lab.append("s/1", 1)
+    lab.settle(made)
+    for _ in range(20):
+        lab.append(neighbour_of("s/1"))
+    lab.append("s/1", 1)
+    lab.move(made)
+    lab.poison.clear()
+    lab.registry().redrive(made)
+    seconds = itertools.count()
+    monkeypatch.setattr(lab.lab.clock, "monotonic", lambda: float(next(seconds)))
+    return lab
+
+
+def neighbour_of(stream: str) -> str:
+    """Name another stream of the same partition."""
+    return next(name for n in range(2, 99) if partition_of(name := f"s/{n}") == partition_of(stream))
+
+
+def test_a_stream_that_missed_much_comes_through_it_step_by_step(far_behind):
+    made = far_behind.registry().get("all")
+    for _ in range(20):
+        with suppress(Unavailable):
+            far_behind.deliverer().move(made, partition_of("s/1"), seconds=12)
+
+    assert far_behind.all_stands(made) == []
+    assert far_behind.arrived()["s/1"] == [1, 2]
+    far_behind.check_all_arrived(made)
+
+
+def test_a_stream_that_missed_much_holds_up_no_other(far_behind):
+    made = far_behind.registry().get("all")
+    far_behind.append(neighbour_of("s/1"))
+
+    with pytest.raises(Unavailable, match="unfinished"):
+        far_behind.deliverer().move(made, partition_of("s/1"), seconds=12)
+
+    assert far_behind.arrived()[neighbour_of("s/1")] == list(range(1, 22))
+    assert len(far_behind.all_stands(made)) == 1
+
+
 def test_a_stream_that_is_not_parked_cannot_be_redriven(lab):
     made = lab.subscribe()
     lab.append("s/1")
@@ -492,8 +609,7 @@ def test_where_too_many_streams_stand_still_the_subscription_does(lab, monkeypat
     monkeypatch.setattr("holdfast.subscriptions.delivering.STANDING_MAX", 1)
     lab.poison.add(("s/1", 1))
     made = lab.subscribe()
-    partition = partition_of("s/1")
-    neighbour = next(f"s/{n}" for n in range(2, 99) if partition_of(f"s/{n}") == partition)
+    neighbour = neighbour_of("s/1")
     lab.append("s/1")
     lab.move(made)
     lab.append(neighbour)
@@ -593,6 +709,27 @@ def test_the_sweep_tries_again_what_stands_still(lab):
         lab.follower().sweep()
         lab.wait()
     assert len(lab.told) == 1
+
+
+def test_a_sweep_that_cannot_look_after_everybody_looks_after_some(lab):
+    labs = [lab, *(SubscriptionLab(LogLab(lab.lab.transport, lab.lab.tables), lab.outbox) for _ in range(19))]
+    for each in labs:
+        each.subscribe()
+        each.append("s/1")
+
+    class Slow(Transport):
+        def call(self, operation: str, request: Any) -> Any:
+            lab.lab.clock.advance(timedelta(seconds=1))
+            return lab.lab.transport.call(operation, request)
+
+    moved = 0
+    for _ in range(10):
+        lab.wait()
+        with deadline(60, lab.lab.clock):
+            moved += lab.follower(Slow()).sweep().tracks
+
+    assert moved
+    assert len(lab.outbox.sent[QUEUE]) >= moved
 
 
 def test_one_that_is_held_up_holds_up_no_other(lab):

@@ -48,6 +48,7 @@ from holdfast.subscriptions.rules import (
     Stand,
     Subscription,
     behind,
+    beyond,
     refused,
     windows,
 )
@@ -93,16 +94,24 @@ class Deliverer:
         """
         self.allowed.check(subscription.settings.target)
         track = Track(subscription, partition)
-        until = self.database.clock.monotonic() + seconds
+        now, until = self.database.clock.now(), self.database.clock.monotonic() + seconds
         place, stands = self._standing(track)
-        now = self.database.clock.now()
+        head = LogReader(self.database, self.tables, subscription.tenant).head(partition)
         due = [stand for stand in stands if not stand.is_parked and stand.due_at <= now]
+        # Asked after everything was read up to which something may be passed: what comes after a change of a
+        # subscription is not judged by what it was before.
+        if (due or place.position < head.position) and not self._is_current(subscription):
+            return
+        is_caught_up = True
         if due:
-            self._catch_up(track, place, sorted(due, key=lambda stand: stand.due_at)[:CATCHING_UP_MAX], until)
+            first = sorted(due, key=lambda stand: stand.due_at)[:CATCHING_UP_MAX]
+            is_caught_up = self._catch_up(track, place, first, self._half(until))
             place, stands = self._standing(track)
         self._tell(track, stands)
         if len(stands) < STANDING_MAX:
-            self._go_on(track, place, {stand.stream for stand in stands}, until)
+            self._go_on(track, place, head.position, {stand.stream for stand in stands}, until)
+        if not is_caught_up:
+            raise _unfinished()
 
     def _standing(self, track: Track) -> tuple[Place, list[Stand]]:
         key = track.place_key
@@ -111,10 +120,9 @@ class Deliverer:
 
     # ----- onwards
 
-    def _go_on(self, track: Track, place: Place, standing: set[str], until: float) -> None:
+    def _go_on(self, track: Track, place: Place, head: int, standing: set[str], until: float) -> None:
         """Send what lies between the checkpoint and the head, around the streams that stand still."""
-        head = LogReader(self.database, self.tables, track.subscription.tenant).head(track.partition)
-        feed = self._feed(track, place.position, head.position, lambda stream: stream not in standing)
+        feed = self._feed(track, place.position, head, lambda stream: stream not in standing)
         for window in windows(feed, standing):
             now = self.database.clock.now()
             new = [
@@ -127,15 +135,20 @@ class Deliverer:
             if not self._written(track.place_update(self._table, place, after), rows):
                 return  # somebody else is moving it
             place = msgspec.structs.replace(after, turns=place.turns + 1)
-            if place.position < head.position:
-                self._check_time(until)
+            if place.position < head:
+                if self._is_over(until):
+                    raise _unfinished()
                 if len(standing) >= STANDING_MAX or not self._is_current(track.subscription):
                     return
 
     # ----- streams that stand still
 
-    def _catch_up(self, track: Track, place: Place, due: Sequence[Stand], until: float) -> None:
-        """Send what streams have missed that stood still, up to the checkpoint; they go on with the others then."""
+    def _catch_up(self, track: Track, place: Place, due: Sequence[Stand], until: float) -> bool:
+        """
+        Send what streams have missed that stood still, up to the checkpoint; they go on with the others then.
+
+        Answers whether there was time for all of it. What was come through till then is not gone through again.
+        """
         at = {stand.stream: stand for stand in due}
         first = min(stand.position for stand in due)
         feed = self._feed(track, first - 1, place.position, lambda stream: stream in at)
@@ -151,10 +164,15 @@ class Deliverer:
                     blocked.add(event.stream)
                 elif event.stream not in blocked:
                     after[event.stream] = behind(event, stand)
+            is_over = self._is_over(until)
+            if is_over:
+                free = {stream: beyond(stand, window.position) for stream, stand in after.items()}
+                after |= {stream: stand for stream, stand in free.items() if stream not in blocked}
             if not self._stood(track, at, after):
-                return  # somebody else is moving them
+                return True  # somebody else is moving them
+            if is_over:
+                return False
             at = after
-            self._check_time(until)
         done = [stand for stand in at.values() if stand.stream not in blocked]
         if done:
             after_all = msgspec.structs.replace(
@@ -165,6 +183,7 @@ class Deliverer:
             ]
             # Only if the checkpoint has not passed more of them meanwhile.
             self._written(track.place_update(self._table, place, after_all), gone)
+        return True
 
     def _stood(self, track: Track, before: Mapping[str, Stand], after: Mapping[str, Stand]) -> bool:
         """Write where streams stand that have moved; False if somebody else was first."""
@@ -181,8 +200,9 @@ class Deliverer:
                 try:
                     self.on_parked(track.subscription, stand)
                 except ServiceError:
+                    # It may have taken seconds to fail, and would again for the next; deliveries wait for it.
                     telemetry.logger().exception("A parked stream could not be told of.", stream=stand.stream)
-                    continue
+                    return
                 told = msgspec.structs.replace(stand, is_told=True)
                 update = track.stand_update(self._table, stand, told)
                 update_guarded(self.database, update, table=self._table, is_applied=_is_applied(update))
@@ -259,9 +279,13 @@ class Deliverer:
         registry = Subscriptions(self.database, self.tables, subscription.tenant, self.allowed)
         return registry.find(subscription.name) == subscription
 
-    def _check_time(self, until: float) -> None:
-        if seconds_left() <= 0 or self.database.clock.monotonic() >= until:
-            raise Unavailable("unfinished", "There is more to deliver than there was time for; repeat.")
+    def _is_over(self, until: float) -> bool:
+        return seconds_left() <= 0 or self.database.clock.monotonic() >= until
+
+    def _half(self, until: float) -> float:
+        """Give the moment at which half of the time is over: what missed much leaves the rest to what is new."""
+        now = self.database.clock.monotonic()
+        return now + min(until - now, seconds_left()) / 2
 
     @property
     def _table(self) -> str:
@@ -285,10 +309,13 @@ def _with_tenant(tenant: str, event: bytes) -> str:
     return msgspec.json.encode({**_MEMBERS.decode(event), "tenant": tenant}).decode()
 
 
-
 def _message(subscription: Subscription, due: Due) -> Message:
     stream = (subscription.tenant, subscription.id, due.stream)
     return Message(derived("delivery", *stream, str(due.version)), derived("delivery", *stream), due.body or "")
+
+
+def _unfinished() -> Unavailable:
+    return Unavailable("unfinished", "There is more to deliver than there was time for; repeat.")
 
 
 def _is_applied(update: Update) -> Callable[[Row], bool]:

@@ -7,7 +7,7 @@ its key taken, and changes nothing.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -127,11 +127,16 @@ class Subscriptions:
         """
         End a subscription. What is being sent at this moment still arrives.
 
+        Whoever is cut off leaves rows of it that nobody reads; asking again removes them.
+
         Raises:
             NotFound: `subscription_not_found`.
             Unavailable: `contended`; repeat.
         """
         for _ in range(TURNS_MAX):
+            row = self._row(name)
+            if row and rows.subscription_of(row) is None:
+                self._forget(rows.deleted_of(row))
             found = self.get(name)
             after = msgspec.structs.replace(found, version=found.version + 1)
             expires = int((self.database.clock.now() + DELETED_KEPT - EPOCH).total_seconds())
@@ -178,6 +183,7 @@ class Subscriptions:
 
         Raises:
             NotFound: `not_parked`.
+            Unavailable: `contended`; some of them may go on. Repeat.
         """
         parked = [(track, each) for track, each in self._stands(subscription) if each.is_parked]
         chosen = [(track, each) for track, each in parked if stream in (None, each.stream)]
@@ -185,10 +191,19 @@ class Subscriptions:
             raise NotFound("not_parked", f"The stream {stream!r} is not parked in {subscription.name!r}.")
         now = self.database.clock.now()
         for track, stand in chosen:
-            after = freed(stand, now)
-            # Whoever was first has let it go on too.
-            self._guarded(track.stand_update(self.tables.operations, stand, after))
+            self._free(track, stand, now)
         return [stand for _, stand in chosen]
+
+    def _free(self, track: Track, stand: Stand, now: datetime) -> None:
+        """Let one stream go on; whoever tells of it meanwhile changes where it stands, and leaves it there."""
+        for _ in range(TURNS_MAX):
+            is_freed, row = self._guarded(track.stand_update(self.tables.operations, stand, freed(stand, now)))
+            if is_freed or row is None:
+                return
+            stand = rows.stand_of(row, track.partition)
+            if not stand.is_parked:
+                return
+        raise Unavailable("contended", f"Others keep changing where {stand.stream!r} stands. Repeat.")
 
     def _stands(self, subscription: Subscription) -> Iterator[tuple[Track, Stand]]:
         for track, place in self.places(subscription):
@@ -222,13 +237,14 @@ class Subscriptions:
         return put_new(self.database, self.tables.operations, to_item(self._key(wish.name) | row)) is None
 
     def _changed(self, before: int, after: Subscription, row: Row) -> bool:
-        return self._guarded(Update(self.tables.operations, self._key(after.name), (Is("v", before),), set={**row}))
+        update = Update(self.tables.operations, self._key(after.name), (Is("v", before),), set={**row})
+        return self._guarded(update)[0]
 
-    def _guarded(self, update: Update) -> bool:
+    def _guarded(self, update: Update) -> tuple[bool, Changes | None]:
         def is_applied(row: Changes) -> bool:
             return all(row.get(name) == value for name, value in update.set.items())
 
-        return update_guarded(self.database, update, table=self.tables.operations, is_applied=is_applied)[0]
+        return update_guarded(self.database, update, table=self.tables.operations, is_applied=is_applied)
 
     def _forget(self, subscription: Subscription) -> None:
         """Remove where it was. Nobody asks for it any more: what is made anew has another id."""

@@ -9,7 +9,7 @@ Where subscriptions lie, in the table of operations, whose sort keys are numbers
 A name as a number is the beginning of its digest.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -110,7 +110,7 @@ def _attributes(stand: Stand) -> Row:
     }
 
 
-def stand_of(row: Row, partition: int) -> Stand:
+def stand_of(row: Mapping[str, Any], partition: int) -> Stand:
     return Stand(
         partition=partition,
         stream=row["stream"],
@@ -166,6 +166,11 @@ def subscription_row(subscription: Subscription, *, expires: int | None = None) 
 def subscription_of(row: Any) -> Subscription | None:
     """Read a subscription; None if it was deleted."""
     return None if row["gone"] else _DECODER.decode(row["doc"])
+
+
+def deleted_of(row: Any) -> Subscription:
+    """Read a subscription that was deleted, as it was then."""
+    return _DECODER.decode(row["doc"])
 
 
 def version_of(row: Any) -> int:

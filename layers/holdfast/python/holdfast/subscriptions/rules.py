@@ -205,6 +205,13 @@ def behind(due: Due, before: Stand) -> Stand:
     )
 
 
+def beyond(stand: Stand, position: int) -> Stand:
+    """Say where a stream stands once everything up to *position* was taken or is not wanted."""
+    if stand.position > position:
+        return stand
+    return msgspec.structs.replace(stand, position=position + 1, attempts=0, reason="", is_told=False)
+
+
 def freed(stand: Stand, now: datetime) -> Stand:
     """Let a stream go on, with all its attempts before it."""
     return msgspec.structs.replace(stand, attempts=0, due_at=now, is_told=False)
