@@ -1,5 +1,6 @@
 """The archive under crashes at every call, lost replies, rivals, writers and readers in between, and broken buckets."""
 
+import itertools
 import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,7 +20,7 @@ from holdfast.objects import MemoryObjects, Objects
 from holdfast.streams import StaleStream
 from holdfast.testing import FAULTS, Crash, FaultyTransport, Fuse, Killed, at_every_crash
 from tests.archive_lab import ArchiveLab, archive_lab, streams_together
-from tests.soak import examples
+from tests.soak import IS_SOAK, examples, until_delivered
 
 BUSY, QUIET, WOKEN, ONCE = streams_together(4)
 """Streams of one partition: one goes on, one has ended, one went on after a range was archived, one is one commit."""
@@ -81,19 +82,25 @@ def test_killed_before_or_after_any_call_nothing_is_lost_and_the_next_goes_on():
     assert at_every_crash(world, act, then) > 40
 
 
-@pytest.mark.parametrize("seed", range(examples(20, soak=500)))
-def test_killed_again_and_again_it_comes_to_an_end(lab, seed):
-    noise = random.Random(seed)
-    for _ in range(200):
-        fuse = Fuse(noise.randrange(1, 15), after=noise.random() < 0.5)
-        try:
-            act(lab, fuse)
-        except Killed:
-            lab.check()
-            continue
-        break
+def test_killed_again_and_again_it_comes_to_an_end():
+    """Each time it is begun again it meets what stands there once more."""
 
-    finish(lab)
+    def run(seed: int) -> int:
+        lab, noise, met = world(), random.Random(seed), 0
+        for _ in range(200):
+            met += lab.hot_commits()
+            fuse = Fuse(noise.randrange(1, 15), after=noise.random() < 0.5)
+            try:
+                act(lab, fuse)
+            except Killed:
+                lab.check()
+                continue
+            break
+
+        finish(lab)
+        return met
+
+    until_delivered(run)
 
 
 @dataclass
@@ -155,8 +162,8 @@ def between_every_two_calls(happen: Callable[[ArchiveLab], object]) -> None:
     lab.check()
 
 
-def inside_each_call(happen: Callable[[ArchiveLab], object]) -> None:
-    for at in range(1, calls_of_one_run() + 1):
+def inside_each_call(happen: Callable[[ArchiveLab], object], calls: range | None = None) -> None:
+    for at in calls or range(1, calls_of_one_run() + 1):
         lab = world()
         between = Between.at(lab, at, happen)
         archive(lab, between.transport, between.objects)
@@ -200,14 +207,14 @@ def test_another_archiver_may_run_inside_any_call():
     inside_each_call(archive)
 
 
-def test_another_archiver_may_be_killed_inside_any_call():
-    for calls in (4, 8, 16):
+@pytest.mark.parametrize(("number", "calls"), [(0, 4), (1, 8), (2, 16)])
+def test_another_archiver_may_be_killed_inside_any_call(number, calls):
+    def killed(lab: ArchiveLab) -> None:
+        with suppress(Killed):  # where little is left to do, it comes to its end before
+            act(lab, Fuse(calls))
 
-        def killed(lab: ArchiveLab, calls: int = calls) -> None:
-            with suppress(Killed):  # where little is left to do, it comes to its end before
-                act(lab, Fuse(calls))
-
-        inside_each_call(killed)
+    # Normally each of the three is killed inside every third call, and together they are inside all.
+    inside_each_call(killed, range(1 + number * (not IS_SOAK), calls_of_one_run() + 1, examples(3, soak=1)))
 
 
 def test_another_may_archive_this_range_and_the_next_inside_any_call():
@@ -254,10 +261,23 @@ def test_who_reads_while_it_is_archived_reads_all_of_it(read):
 
 @pytest.mark.parametrize("fault", sorted(FAULTS))
 def test_one_fault_at_any_call_is_survived(fault):
-    for at in range(1, calls_of_one_run() + 1):
+    """Normally at every fourth, by itself."""
+    for at in range(1, calls_of_one_run() + 1, examples(4, soak=1)):
         lab = world()
         archive(lab, FaultyTransport(lab.transport, [None] * (at - 1) + [fault]))
         finish(lab)
+
+
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+@pytest.mark.parametrize("turn", [[True, False], [False, True]], ids=["first", "second"])
+def test_a_fault_at_every_call_is_survived(fault, turn):
+    """Every other attempt meets it, so that each call does: one that is lost is made again."""
+    lab = world()
+    transport = FaultyTransport(lab.transport, itertools.cycle(fault if is_met else None for is_met in turn))
+    archive(lab, transport)
+
+    assert transport.injected[fault] > calls_of_one_run() // 3
+    finish(lab)
 
 
 def test_a_removal_that_arrives_late_takes_nothing_that_had_to_stay(lab):

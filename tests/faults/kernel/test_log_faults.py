@@ -1,8 +1,8 @@
 """The log through lost, repeated and reordered hints, crashes at every call, lost replies and rivals."""
 
-import contextlib
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,11 +11,13 @@ from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.transport import Answer, Transport
 from holdfast.errors import Unavailable
 from holdfast.log import Hint, partition_of
+from holdfast.log.repair import Repair, Slice
 from holdfast.proofs import verify_consistency, verify_inclusion
 from holdfast.retry import deadline
-from holdfast.testing import FAULTS, FaultyTransport, Fuse, Killed
+from holdfast.testing import FAULTS, Crash, FaultyTransport, Fuse, at_every_crash
 from tests.log_lab import LogLab, log_lab
-from tests.soak import examples
+from tests.memory_dynamodb import MemoryTransport, reading
+from tests.soak import until_delivered
 
 
 @pytest.fixture
@@ -39,21 +41,25 @@ class RivalTransport:
         return self._inner.call(operation, request)
 
 
-@pytest.mark.parametrize("seed", range(examples(8, soak=200)))
-def test_lost_repeated_and_reordered_hints_leave_no_gap_and_no_repeat(lab, seed):
-    noise = random.Random(seed)
-    hints = lab.grow(noise, 25)
-    arriving = [hint for hint in hints for _ in range(noise.choice((0, 1, 1, 2)))]
-    noise.shuffle(arriving)
-    while arriving:
-        batch = [arriving.pop() for _ in range(min(len(arriving), noise.randrange(1, 6)))]
-        lab.indexer().index(batch)
+def test_lost_repeated_and_reordered_hints_leave_no_gap_and_no_repeat():
+    def run(seed: int) -> int:
+        lab, noise = log_lab(), random.Random(seed)
+        hints = lab.grow(noise, 25)
+        arriving = [hint for hint in hints for _ in range(noise.choice((0, 1, 1, 2)))]
+        delivered = len(arriving)
+        noise.shuffle(arriving)
+        while arriving:
+            batch = [arriving.pop() for _ in range(min(len(arriving), noise.randrange(1, 6)))]
+            lab.indexer().index(batch)
 
-    lab.repair().walk()  # what no hint told of
+        lab.repair().walk()  # what no hint told of
 
-    lab.check_log()
-    lab.check_leaves()
-    assert lab.broken == []
+        lab.check_log()
+        lab.check_leaves()
+        assert lab.broken == []
+        return delivered
+
+    until_delivered(run)
 
 
 def test_the_hint_of_a_later_commit_brings_those_before_it(lab):
@@ -73,23 +79,25 @@ def test_a_repeated_hint_writes_nothing(lab):
     assert lab.log().heads() == before
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("at", range(1, 12))
-def test_killed_at_any_call_it_goes_on_where_it_was(lab, at, after):
-    noise = random.Random(at)
-    lab.indexer().index(lab.grow(noise, 4))
-    hints = lab.grow(noise, 12)
-    fuse = Fuse(at, after=after)
-    try:
-        lab.indexer(fuse.wrap(lab.transport)).index(hints)
-    except Killed:
-        pass
-    else:
-        assert len(fuse.calls) < at
+def index(lab: LogLab, fuse: Fuse) -> None:
+    """Index the newest commit of each stream, whatever is known already."""
+    hints = [Hint(lab.tenant, stream, version) for stream, version in lab.written.items()]
+    lab.indexer(fuse.wrap(lab.transport)).index(hints)
 
-    lab.indexer().index(hints)
 
-    lab.check_log()
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_before_or_after_any_call_it_goes_on_where_it_was(seed):
+    def make() -> LogLab:
+        lab, noise = log_lab(), random.Random(seed)
+        lab.indexer().index(lab.grow(noise, 4))
+        lab.grow(noise, 12)
+        return lab
+
+    def then(crash: Crash[LogLab]) -> None:
+        index(crash.world, Fuse())
+        crash.world.check_log()
+
+    assert at_every_crash(make, index, then) > 16
 
 
 @pytest.mark.parametrize("fault", sorted(FAULTS))
@@ -133,23 +141,32 @@ def test_two_indexers_with_other_streams_of_one_partition_meet_at_its_head(lab, 
     lab.check_log()
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("at", range(9, 15))
-def test_killed_between_segment_and_tile_the_proofs_still_stand(lab, at, after):
+def test_killed_anywhere_between_segment_and_tile_the_proofs_still_stand():
     """More commits than one tile holds: three segments, nine calls, and then the tile and its place above."""
+    grown = log_lab()
     for _ in range(270):
-        hint = lab.append("s/1")
-    with contextlib.suppress(Killed):
-        lab.indexer(Fuse(at, after=after).wrap(lab.transport)).index([hint])
-    lab.indexer().index([hint])
-    partition, size = partition_of("s/1"), 270
+        grown.append("s/1")
 
+    def make() -> LogLab:
+        assert isinstance(grown.transport, MemoryTransport)
+        return replace(grown, transport=grown.transport.copy())
+
+    def then(crash: Crash[LogLab]) -> None:
+        index(crash.world, Fuse())
+        check_proofs(crash.world, "s/1", 270)
+
+    assert at_every_crash(make, index, then) > 20
+
+
+def check_proofs(lab: LogLab, stream: str, size: int) -> None:
+    """Insist that the log proves that it holds one stream's commits alone, and grew to them."""
+    partition = partition_of(stream)
     leaves = [entry.reference.leaf_hash for entry in lab.entries()[partition]]
-    for leaf in (0, 3, 255, 256, 269):
+    for leaf in (0, 3, 255, 256, size - 1):
         proof = lab.log().inclusion(partition, leaf)
         assert verify_inclusion(leaves[leaf], leaf, size, proof.path, lab.log().head(partition).root)
-    proof = lab.log().consistency(partition, 200, 270)
-    assert verify_consistency(200, 270, proof.path, proof.root_first, proof.root_second)
+    grown = lab.log().consistency(partition, 200, size)
+    assert verify_consistency(200, size, grown.path, grown.root_first, grown.root_second)
 
 
 def tamper(lab: LogLab, stream: str, version: int, **changes: Any) -> None:
@@ -213,17 +230,68 @@ def test_repair_finds_the_last_commit_of_a_stream_whose_hint_was_lost(lab):
     lab.check_log()
 
 
-def test_a_walk_goes_on_where_the_last_one_ended(lab):
+def test_a_walk_goes_on_where_the_last_one_ended(lab, monkeypatch):
+    """Each slice is another process, a minute later, which knows nothing but where the walk stands."""
+    monkeypatch.setattr(reading, "PAGE_BYTES_MAX", 1_000)
+    for number in range(12):
+        lab.append(f"s/{number}", 20)
+
+    def walk() -> list[Slice]:
+        slices: list[Slice] = []
+        while not (slices and slices[-1].is_last):
+            slices.append(lab.repair().walk(pages_max=1))
+            assert len(slices) < 12
+        return slices
+
+    slices = walk()
+    assert len(slices) > 3
+    assert all(found.indexed for found in slices[:-1])
+    assert sum(found.commits for found in slices) == sum(found.indexed for found in slices) == 12
+    assert lab.repair().passed_at() == lab.clock.now()
+    lab.check_log()
+
+    lab.append("s/5")
+    slices = walk()  # the next one begins anew
+    assert (sum(found.commits for found in slices), sum(found.indexed for found in slices)) == (13, 1)
+    lab.check_log()
+
+
+def test_a_partition_that_cannot_be_indexed_holds_up_no_other_and_is_told_of(lab):
     for number in range(6):
         lab.append(f"s/{number}", 900)
-    slices = []
-    for _ in range(200):
-        slices.append(lab.repair().walk(pages_max=1))
-        if slices[-1].is_last:
-            break
+    poisoned = partition_of("s/0")
 
-    assert lab.repair().passed_at() is not None
-    lab.check_log()
+    class Poisoned:
+        def call(self, operation: str, request: Any) -> Answer:
+            if f"L#{lab.tenant}#{poisoned}" in str(request):
+                raise ValueError("poison")
+            return lab.transport.call(operation, request)
+
+    def walk() -> bool:
+        repair = Repair(lab.database(), lab.tables, lab.indexer(Poisoned()))
+        return repair.walk(pages_max=1).is_last
+
+    told = 0
+    while lab.repair().passed_at() is None:
+        try:
+            walk()
+        except ValueError:
+            told += 1
+        assert told < 10
+
+    assert told > 0
+    assert {name for name in lab.written if not lab.log().watermark(name).version} == {
+        name for name in lab.written if partition_of(name) == poisoned
+    }
+
+
+def test_what_there_was_no_time_for_is_looked_at_by_the_next_walk(lab):
+    lab.append("s/1")
+    with deadline(0, lab.clock), pytest.raises(Unavailable):
+        lab.repair().walk()
+    assert lab.repair().passed_at() is None
+
+    assert lab.repair().walk().indexed == 1
 
 
 def test_indexing_is_unfinished_when_time_is_over_and_says_so(lab):
