@@ -1,6 +1,8 @@
 """Anchors under every crash, every lost reply, and two who make them at once; and mistakes that must be noticed."""
 
-from collections.abc import Callable
+import itertools
+import random
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import pytest
@@ -8,11 +10,14 @@ from botocore.exceptions import ClientError
 
 from holdfast.anchors import Anchor, Anchors
 from holdfast.anchors import anchors as module
+from holdfast.anchors.statements import read_leaf
 from holdfast.dynamodb.transport import Unknown
 from holdfast.errors import Unavailable, Uncertain
-from holdfast.objects import MemoryObjects
-from holdfast.testing import Killed
+from holdfast.objects import Damaged, MemoryObjects
+from holdfast.proofs import verify_consistency
+from holdfast.testing import Crash, Fuse, at_every_crash
 from tests.anchored import Moments, World, watched
+from tests.log_lab import LogLab, log_lab
 
 
 def begun() -> World:
@@ -39,26 +44,68 @@ def places() -> range:
     return range(len(names))
 
 
-@pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
-def test_a_crash_at_any_call_leaves_a_chain_that_goes_on(is_after):
-    for place in places():
-        world = begun()
+def test_a_crash_at_any_call_leaves_a_chain_that_goes_on():
+    def act(world: World, fuse: Fuse) -> None:
+        world.anchors(fuse.wrap(world.transport), fuse.wrap(world.objects), fuse.wrap(world.signer)).sign()
 
-        def die(number: int, now_after: bool, _name: str, place: int = place) -> None:
-            if (number, now_after) == (place, is_after):
-                raise Killed
-
-        with pytest.raises(Killed):
-            watched(world, Moments(die)).sign()
+    def then(crash: Crash[World]) -> None:
+        world = crash.world
         world.chain()
         world.clock.advance(timedelta(minutes=1))
         world.anchors().sign()
 
-        assert len(world.chain()) == 2, place
+        assert len(world.chain()) == 2
         assert world.pointed() == 2
         world.grow("bob", 2, 2)
         world.anchors().sign()
         assert len(world.chain()) == 3
+
+    assert at_every_crash(begun, act, then) == 2 * len(places())
+
+
+def anchored(log: LogLab, growth: Sequence[int]) -> list[Anchor]:
+    """Let a log grow by so many commits at a time, and by one elsewhere, and anchor it each time."""
+    world, noise = World(log.transport, log.tables.log, log.clock), random.Random(1)
+    for commits in growth:
+        log.indexer().index([*log.grow(noise, commits, streams=1), log.append("s/1")])
+        log.clock.advance(timedelta(minutes=1))
+        world.anchors().sign()
+    return world.chain()
+
+
+def proven(log: LogLab, anchors: list[Anchor]) -> list[bool]:
+    """Ask the log for a proof between every two anchors, of each head that has moved; tell which hold."""
+    found = []
+    for earlier, later in itertools.combinations(anchors, 2):
+        heads = {leaf.partition: leaf for leaf in map(read_leaf, later.heads)}
+        for before in map(read_leaf, earlier.heads):
+            now = heads[before.partition]
+            if before.size < now.size:
+                path = log.log().consistency(before.partition, before.size, now.size).path
+                roots = bytes.fromhex(before.root), bytes.fromhex(now.root)
+                found.append(verify_consistency(before.size, now.size, path, *roots))
+    return found
+
+
+def test_every_anchor_of_a_log_that_grows_is_proven_consistent_with_all_before_it():
+    """To more than one tile, and a partition that has only begun."""
+    log = log_lab()
+    anchors = anchored(log, [1, 1, 30, 0, 220, 40, 3])
+    found = proven(log, anchors)
+
+    assert sorted(leaf.size for leaf in map(read_leaf, anchors[-1].heads)) == [7, 295]
+    assert len(found) == 2 * 21 - 1  # every two, of two partitions of which one stood still once
+    assert all(found)
+
+
+def test_a_log_that_was_written_anew_is_not_consistent_with_what_was_anchored():
+    """It has as many commits, and others."""
+    growth = [1, 4, 20]
+    anchors = anchored(log_lab(), growth)
+    anew = log_lab()
+    anchored(anew, growth)
+
+    assert proven(anew, anchors) == [False] * 6
 
 
 def test_two_who_anchor_at_once_make_one_anchor():
@@ -220,12 +267,16 @@ def shrinking_is_signed() -> None:
         world.anchors().sign()
 
 
+RED = (AssertionError, pytest.fail.Exception, Damaged)
+"""How a test says that something is wrong, or an anchor; any other error would be the mistake's own fault."""
+
+
 @pytest.mark.parametrize(
     ("mistake", "promise"),
     [
         (overwriting, test_two_who_anchor_at_once_make_one_anchor),
         (taking_another_s_place, test_two_who_anchor_at_once_make_one_anchor),
-        (pointing_first, lambda: test_a_crash_at_any_call_leaves_a_chain_that_goes_on(is_after=False)),
+        (pointing_first, test_a_crash_at_any_call_leaves_a_chain_that_goes_on),
         (never_looking_back, shrinking_is_signed),
     ],
     ids=["overwriting", "taking another's place", "pointing first", "never looking back"],
@@ -237,5 +288,5 @@ def test_a_planted_mistake_is_noticed(
 ):
     mistake(monkeypatch)
 
-    with pytest.raises((Exception, pytest.fail.Exception)):
+    with pytest.raises(RED):
         promise()
