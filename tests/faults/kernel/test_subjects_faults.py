@@ -6,7 +6,7 @@ that was granted leaves no key behind.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,14 +22,12 @@ from holdfast.errors import Conflict, Throttled, Unavailable, Uncertain
 from holdfast.sealing import Erased
 from holdfast.subjects import BACKUPS_KEPT, Hold, KeyCache, SubjectKeys
 from holdfast.testing import FAULTS, FaultyTransport, Killed
-from tests.dynamo_tables import TestTables, moto_stores
+from tests.dynamo_tables import TestTables, memory_stores
 
 NOON = datetime.fromisoformat("2026-01-01T12:00:00Z")
 HOLD = Hold("case 1", "bob", NOON + timedelta(hours=1))
 CALLS_COVERED = 3
 """Calls to the table and the ring that any act makes without faults; a test below sees to it."""
-
-_NUMBERS = itertools.count()
 
 
 @dataclass
@@ -82,8 +80,8 @@ class SteppingTransport:
 
 @dataclass
 class World:
-    database: TestTables
-    tenant: str = field(default_factory=lambda: f"s{next(_NUMBERS)}")
+    database: TestTables = field(default_factory=memory_stores)
+    tenant: str = "t"
     ring: MemoryKeyRing = field(default_factory=MemoryKeyRing)
 
     def process(self, steps: Steps | None = None, transport: Transport | None = None) -> SubjectKeys:
@@ -98,15 +96,9 @@ class World:
         return get(keys.database, keys.tables.operations, f"K#{self.tenant}#ann", 0)
 
 
-@pytest.fixture(scope="module")
-def database() -> Iterator[TestTables]:
-    with moto_stores() as database:
-        yield database
-
-
 @pytest.fixture
-def world(database: TestTables) -> World:
-    return World(database)
+def world() -> World:
+    return World()
 
 
 # --- acts, what they need, and what must hold once they have been answered
