@@ -22,7 +22,7 @@ from holdfast.folds import MERGE_PATCH, Folded, Within
 from holdfast.log import PARTITIONS, Hint
 from holdfast.projections import Projector
 from holdfast.projections.rebuilds import Rebuild, Rebuilds
-from holdfast.sealing import SHREDKEY, Sealer
+from holdfast.sealing import SHREDKEY, SUBJECTS, Sealer
 from holdfast.snapshots import Snapshots
 from holdfast.streams import Append, Appended, EventStore, Expected, RawCodec
 from holdfast.streams.packing import fingerprint_of
@@ -30,6 +30,7 @@ from holdfast.subjects import KeyCache, SubjectKeys
 from holdfast.testing import Fuse, Killed
 from tests.archive_lab import ArchiveLab, archive_lab
 from tests.log_lab import EveryEvent, PerStream
+from tests.subject_acts import erase
 
 KEYS_CACHED: Final = timedelta(seconds=61)
 """After so long, nobody holds a key any more that was destroyed."""
@@ -189,8 +190,9 @@ class HistoryWorld:
         )
 
     def erase(self, subject: str) -> None:
-        self.keys().erase(subject)
+        erase(self.keys(), subject)
         self.erased.add(subject)
+        self.lab.written[f"{SUBJECTS}/{subject}"] = 1  # what was done is told, once
         self.lab.clock.advance(KEYS_CACHED)
 
     # ----- what runs behind it

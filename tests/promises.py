@@ -234,6 +234,24 @@ class EventStorePromises:
         assert refused.value.code == "idempotency_mismatch"
         assert row("balances", key) is None
 
+    def test_a_fingerprint_given_speaks_for_companions_too(self, store, row, tenant):
+        keys = [{"pk": f"{number}#{tenant}", "sk": 0} for number in range(2)]
+        answers = [
+            store.append(
+                "a",
+                ANY,
+                [event(number)],
+                commit_id="mine",
+                fingerprint=b"asked",
+                companions=[Put("balances", key, {"n": number})],
+            )
+            for number, key in enumerate(keys)
+        ]
+
+        assert [(each.version, each.is_replay) for each in answers] == [(1, False), (1, True)]
+        assert row("balances", keys[0]) is not None
+        assert row("balances", keys[1]) is None
+
     def test_a_decision_with_an_id_of_its_own_is_made_once(self, store):
         def deposit(total: int) -> list[bytes]:
             return [event(10)]

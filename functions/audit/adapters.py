@@ -42,10 +42,12 @@ from holdfast.sealing import Sealer
 from holdfast.snapshots import Snapshots
 from holdfast.streams import Commit, EventStores, Instant, RawCodec
 from holdfast.streams.packing import unpack
+from holdfast.subjects import ROLE as SUBJECTS_ROLE
 from holdfast.subjects import KeyCache, SubjectKeys
 from holdfast.subscriptions import AllowList, Deliverer, Follower, Subscriptions
 from holdfast.subscriptions.delivering import OnBug, OnParked
-from holdfast.switches import ROLE, Switches
+from holdfast.switches import ROLE as SWITCHES_ROLE
+from holdfast.switches import Switches
 from holdfast.tailing import Tailing
 from holdfast.tailing_log import IndexedLog
 
@@ -204,9 +206,10 @@ def switches() -> Switches:
     return Switches(database(), tables())
 
 
-def stores_with_switches() -> EventStores[bytes]:
-    """Reach the streams, and a tenant's switches beside them."""
-    beside = replace(tables(), companions={ROLE: tables().operations})
+def stores_with_companions() -> EventStores[bytes]:
+    """Reach the streams, and a tenant's switches and data subjects beside them."""
+    operations = tables().operations
+    beside = replace(tables(), companions={SWITCHES_ROLE: operations, SUBJECTS_ROLE: operations})
     return DynamoEventStores(database(), RawCodec(), beside, archive())
 
 

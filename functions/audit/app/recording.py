@@ -75,7 +75,7 @@ def recorded(what: str) -> Callable[[H], H]:
 
 
 def access(caller: Caller) -> Access:
-    store = adapters.stores_with_switches().of(caller.tenant, caller.subject)
+    store = adapters.stores_with_companions().of(caller.tenant, caller.subject)
     return Access(store, adapters.switches(), caller.tenant, adapters.database().clock)
 
 

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import msgspec
 
-from functions.audit import adapters
+from functions.audit import adapters, domain
 from functions.audit.app.door import STORE_ERRORS, app, moment
-from functions.audit.service import Subjects
+from functions.audit.service import Done, Subjects
 from holdfast.clock import to_text
-from holdfast.http import Caller, IdempotencyKey
+from holdfast.http import IDEMPOTENCY_REPLAYED, Answer, Caller, IdempotencyKey
 from holdfast.sealing import check_subject
 from holdfast.subjects.rules import Subject
 
@@ -53,8 +53,8 @@ SUBJECT_ERRORS = {
     **STORE_ERRORS,
     400: ["invalid_subject", "invalid_reason"],
     404: ["subject_not_found"],
-    409: ["subject_erased"],
-    503: ["store_unavailable", "outcome_unknown", "contended", "clock_skew"],
+    422: ["idempotency_mismatch"],
+    503: ["store_unavailable", "outcome_unknown", "contended", "clock_skew", "boundary_expired"],
 }
 HOLD_ERRORS = {
     **SUBJECT_ERRORS,
@@ -62,30 +62,51 @@ HOLD_ERRORS = {
     409: ["subject_erased", "too_many_holds"],
 }
 ERASURE_ERRORS = {**SUBJECT_ERRORS, 409: ["held"]}
+REPLAYED = [IDEMPOTENCY_REPLAYED]
 
 
-@app.put("/v1/subjects/{subject}/hold", scope="audit:erase", raises=HOLD_ERRORS)
-def put_hold(caller: Caller, subject: str, body: HoldBody, key: IdempotencyKey | None) -> SubjectAnswer:  # noqa: ARG001
+@app.put("/v1/subjects/{subject}/hold", scope="audit:erase", raises=HOLD_ERRORS, headers=REPLAYED)
+def put_hold(caller: Caller, subject: str, body: HoldBody, key: IdempotencyKey | None) -> Answer[SubjectAnswer]:
     """Keep a subject's content from being erased. Holding twice for one reason holds once."""
     until = moment(body.until, "until")
-    return SubjectAnswer.of(subjects(caller).hold(named(subject), body.reason, until, by=caller.subject))
+    act = domain.Act(caller.tenant, named(subject), "hold", body.reason, by=caller.subject, until=until, key=key)
+    return answer_of(subjects(caller).do(act))
 
 
-@app.delete("/v1/subjects/{subject}/hold", scope="audit:erase", raises=SUBJECT_ERRORS)
-def delete_hold(caller: Caller, subject: str, body: ReasonBody, key: IdempotencyKey | None) -> SubjectAnswer:  # noqa: ARG001
+@app.delete("/v1/subjects/{subject}/hold", scope="audit:erase", raises=SUBJECT_ERRORS, headers=REPLAYED)
+def delete_hold(caller: Caller, subject: str, body: ReasonBody, key: IdempotencyKey | None) -> Answer[SubjectAnswer]:
     """End the hold that runs for this reason."""
-    return SubjectAnswer.of(subjects(caller).release(named(subject), body.reason))
+    act = domain.Act(caller.tenant, named(subject), "release", body.reason, by=caller.subject, key=key)
+    return answer_of(subjects(caller).do(act))
 
 
-@app.post("/v1/subjects/{subject}/erasure", scope="audit:erase", status=202, raises=ERASURE_ERRORS)
-def post_erasure(caller: Caller, subject: str, body: ReasonBody, key: IdempotencyKey | None) -> SubjectAnswer:  # noqa: ARG001
-    """Destroy the key of a subject, and with it all content that was sealed for it. Every proof still holds."""
-    return SubjectAnswer.of(subjects(caller).erase(named(subject), body.reason))
+@app.post(
+    "/v1/subjects/{subject}/erasure",
+    scope="audit:erase",
+    status=202,
+    also=[200],
+    raises=ERASURE_ERRORS,
+    headers=REPLAYED,
+)
+def post_erasure(caller: Caller, subject: str, body: ReasonBody, key: IdempotencyKey | None) -> Answer[SubjectAnswer]:
+    """
+    Destroy the key of a subject, and with it all content that was sealed for it. Every proof still holds.
+
+    A subject that is erased already is answered as it was then, with 200.
+    """
+    act = domain.Act(caller.tenant, named(subject), "erase", body.reason, by=caller.subject, key=key)
+    done = subjects(caller).do(act)
+    return answer_of(done, status=202 if done.is_change else 200)
+
+
+def answer_of(done: Done, status: int | None = None) -> Answer[SubjectAnswer]:
+    headers = {IDEMPOTENCY_REPLAYED.name: "true"} if done.is_replay else {}
+    return Answer(SubjectAnswer.of(done.subject), status, headers)
 
 
 def subjects(caller: Caller) -> Subjects:
-    store = adapters.event_stores().of(caller.tenant, caller.subject)
-    return Subjects(adapters.subject_keys(caller.tenant), store, caller.tenant)
+    store = adapters.stores_with_companions().of(caller.tenant, caller.subject)
+    return Subjects(adapters.subject_keys(caller.tenant), store, adapters.database().clock.now)
 
 
 def named(segment: str) -> str:

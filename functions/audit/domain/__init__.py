@@ -10,6 +10,7 @@ What is true of an audit trail: pure.
     pace       how fast a rebuild goes
     intake     what other services tell
     access     that somebody read something
+    subjects   what is done about data subjects
 """
 
 from functions.audit.domain.access import (
@@ -47,6 +48,7 @@ from functions.audit.domain.searching import (
     find,
 )
 from functions.audit.domain.states import check_version, merge_patch, reducers, stream_not_found
+from functions.audit.domain.subjects import Act, decided, subject_event, subject_told
 from functions.audit.domain.views import ACTIVITY, EVENTS, STREAMS, VIEWS, Found
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "STREAMS",
     "VERSION_MAX",
     "VIEWS",
+    "Act",
     "AppendRequest",
     "Bounds",
     "Caller",
@@ -81,6 +84,7 @@ __all__ = [
     "check_span",
     "check_version",
     "days_within",
+    "decided",
     "event_of",
     "expected_in",
     "find",
@@ -93,6 +97,8 @@ __all__ = [
     "stream_not_found",
     "stream_of",
     "streams_within",
+    "subject_event",
+    "subject_told",
     "switched_event",
     "travelling_bytes",
     "understand_append",

@@ -13,7 +13,7 @@ from functions.audit.service.access import Access
 from functions.audit.service.intake import Intake
 from functions.audit.service.proving import EventProof, Prover
 from functions.audit.service.reading import Asking, ReadModels
-from functions.audit.service.subjects import Subjects
+from functions.audit.service.subjects import Done, Subjects
 from functions.audit.service.trail import AuditTrail
 
-__all__ = ["Access", "Asking", "AuditTrail", "EventProof", "Intake", "Prover", "ReadModels", "Subjects"]
+__all__ = ["Access", "Asking", "AuditTrail", "Done", "EventProof", "Intake", "Prover", "ReadModels", "Subjects"]

@@ -1,71 +1,98 @@
 """Data subjects: held, released, erased; what is done about one is told in a stream of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-from holdfast.clock import to_text
-from holdfast.ids import derived
-from holdfast.streams import ANY, EventStore
+from functions.audit import domain
+from holdfast.errors import Unavailable, once_done
+from holdfast.streams import ANY, Commit, Companion, CompanionRefused, EventStore
+from holdfast.streams.rules import mismatch
 from holdfast.subjects.rules import Subject
 
-SOURCE: Final = "urn:holdfast:audit"
+TURNS_MAX: Final = 8
+"""How often an act is decided again when others get ahead of it."""
 
 
 class Keys(Protocol):
     """One tenant's subjects and their keys (`holdfast.subjects.SubjectKeys`)."""
 
-    def hold(self, subject: str, reason: str, until: datetime | None = None, *, by: str) -> Subject: ...
-    def release(self, subject: str, reason: str) -> Subject: ...
-    def erase(self, subject: str) -> Subject: ...
+    def find(self, subject: str) -> Subject: ...
+    def change(self, before: Subject, after: Subject) -> Companion: ...
+    def forget(self, subject: str) -> None: ...
+
+
+class Done(msgspec.Struct, frozen=True):
+    """What is so once something was to be done."""
+
+    subject: Subject
+    is_change: bool = True
+    """Whether there was anything to do."""
+    is_replay: bool = False
+    """Whether it had been done before, under the same key."""
 
 
 @dataclass(frozen=True)
 class Subjects:
-    """
-    What may be done about data subjects, by one caller.
-
-    The change comes first and is then told, so an event never tells what did not happen. Whoever is cut off between
-    the two repeats the call: the change stands, and the event is appended once.
-    """
+    """One tenant's data subjects; its store may write their rows beside an event."""
 
     keys: Keys
     store: EventStore[bytes]
-    tenant: str
+    now: Callable[[], datetime]
 
-    def hold(self, subject: str, reason: str, until: datetime | None, *, by: str) -> Subject:
-        """Keep a subject from being erased."""
-        held = self.keys.hold(subject, reason, until, by=by)
-        self._tell("held", held, {"reason": reason, "until": to_text(until) if until else None})
-        return held
+    def do(self, act: domain.Act) -> Done:
+        """
+        Hold, release or erase a subject, and tell of it; both happen, or neither. What is so already is not told again.
 
-    def release(self, subject: str, reason: str) -> Subject:
-        """End the hold that runs for *reason*."""
-        released = self.keys.release(subject, reason)
-        self._tell("released", released, {"reason": reason})
-        return released
+        Under a key the first answer is given for ever; a key under which there was nothing to do is not remembered.
 
-    def erase(self, subject: str, reason: str) -> Subject:
-        """Destroy a subject's content, for good."""
-        erased = self.keys.erase(subject)
-        facts = {"final_at": to_text(erased.final_at) if erased.final_at else None}
-        self._tell("erased", erased, {"reason": reason, **facts} if reason else facts)
-        return erased
+        Raises:
+            Invalid: `invalid_subject`, `invalid_reason`, `invalid_until`; 422 `idempotency_mismatch`.
+            NotFound: `subject_not_found`.
+            Conflict: `subject_erased`, `too_many_holds`, `held`.
+            Unavailable: `contended`; nothing happened.
+        """
+        before = self.keys.find(act.subject)
+        first = self._first(act)
+        if first:
+            return first
+        for _ in range(TURNS_MAX):
+            after = domain.decided(act, before, self.now())
+            if after == before:
+                return Done(before, is_change=False)
+            try:
+                appended = self.store.append(
+                    act.stream,
+                    ANY,
+                    [domain.subject_event(act, after)],
+                    commit_id=act.commit_id(before),
+                    fingerprint=act.fingerprint,
+                    companions=[self.keys.change(before, after)],
+                )
+            except CompanionRefused:
+                before = self.keys.find(act.subject)
+                continue
+            self.keys.forget(act.subject)
+            if not appended.is_replay:
+                return Done(after)
+            with once_done():
+                (commit,) = self.store.read(act.stream, appended.first_version - 1, until=appended.version)
+            return _again(commit)
+        raise Unavailable("contended", f"Others keep changing {act.subject!r} first. Nothing happened; repeat.")
 
-    def _tell(self, what: str, subject: Subject, data: Mapping[str, Any]) -> None:
-        """Append what happened; the version of the subject's row names it, so telling twice tells once."""
-        event_id = derived("subject", self.tenant, subject.name, str(subject.version), what)
-        event = {
-            "specversion": "1.0",
-            "id": event_id,
-            "source": SOURCE,
-            "type": f"holdfast.audit.subject.{what}.v1",
-            "subject": subject.name,
-            "data": {"state": subject.state, **data},
-        }
-        stored = msgspec.json.encode(event, order="sorted")
-        # What makes it the same request is the change that it tells of: a repeat may word its reason otherwise.
-        self.store.append(f"subjects/{subject.name}", ANY, [stored], commit_id=event_id, fingerprint=event_id.encode())
+    def _first(self, act: domain.Act) -> Done | None:
+        """Find what was done under the caller's key: a subject's stream is as long as what was done about it."""
+        if act.key is None:
+            return None
+        commit_id = act.commit_id_by_key(act.key)
+        commit = next((each for each in self.store.read(act.stream) if each.commit_id == commit_id), None)
+        if commit and commit.fingerprint != act.fingerprint:
+            raise mismatch()
+        return _again(commit) if commit else None
+
+
+def _again(commit: Commit[bytes]) -> Done:
+    return Done(domain.subject_told(commit.events[0]), is_replay=True)

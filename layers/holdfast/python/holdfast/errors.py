@@ -15,6 +15,8 @@ A raised error carries a stable machine word (`code`), a sentence for people, an
 caller needs to act. Only the HTTP door knows how it looks on the wire (RFC 9457).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 
@@ -93,3 +95,21 @@ class Uncertain(ServiceError):
 
     status = 503
     retryable = True
+
+
+@contextmanager
+def once_done() -> Iterator[None]:
+    """
+    Tell a failure in here as what it is to a caller whose change stands already: the answer alone is missing.
+
+    Raises:
+        Uncertain: instead of `Throttled` and `Unavailable`, which would say that nothing happened.
+    """
+    try:
+        yield
+    except (Throttled, Unavailable) as error:
+        raise Uncertain(
+            "outcome_unknown",
+            "It was done, or a part of it, and then its answer could not be made. Ask again in the same words.",
+            retry_after_seconds=1,
+        ) from error

@@ -61,14 +61,16 @@ def prepare_all(
     """
     Encode and pack what every wish appends.
 
-    Companions are a part of what was asked: with other ones it is another request.
+    Companions are a part of what was asked: with other ones it is another request, unless its fingerprint was given.
     """
     contents = [prepare(codec, wish.events, wish.fingerprint) for wish in appends]
     asked = [repr(companion).encode() for companion in companions]
     if asked:
         contents = [
-            msgspec.structs.replace(content, fingerprint=fingerprint_of([content.fingerprint, *asked]))
-            for content in contents
+            content
+            if wish.fingerprint is not None
+            else msgspec.structs.replace(content, fingerprint=fingerprint_of([content.fingerprint, *asked]))
+            for wish, content in zip(appends, contents, strict=True)
         ]
     size = sum(len(content.packed) for content in contents) + sum(map(len, asked))
     if size > TRANSACTION_BYTES_MAX:

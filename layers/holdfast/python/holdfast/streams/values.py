@@ -84,7 +84,7 @@ class Append(msgspec.Struct, Generic[E], frozen=True):
     expected: Expected
     events: Sequence[E]
     fingerprint: bytes | None = None
-    """What makes two requests the same one; the digest of the encoded events if not given."""
+    """What makes two requests the same one; the digest of the encoded events and of companions if not given."""
 
 
 class Appended(msgspec.Struct, frozen=True):

@@ -2,7 +2,8 @@
 The keys of data subjects: made on first use, kept wrapped in one row each, and destroyed when a subject is erased.
 
 A subject is `live` until it is `erased`, once and for good, and while a hold runs it cannot be. Whatever that is
-decided on lies in the subject's one row, so a single condition, the row's version, covers all of it.
+decided on lies in the subject's one row, so a single condition, the row's version, covers all of it. The row changes as
+the companion of the event that tells of it: both happen, or neither.
 
 After an erasure no item holds plaintext of the subject's content:
 
@@ -16,7 +17,7 @@ What remains is a backup of the table, which can bring a wrapped key back for BA
 """
 
 from holdfast.subjects.cache import KEY_AGE_MAX, KEYS_CACHED_MAX, KeyCache
-from holdfast.subjects.keys import SubjectKeys
+from holdfast.subjects.keys import ROLE, SubjectKeys
 from holdfast.subjects.rules import BACKUPS_KEPT, HOLDS_MAX, REASON_BYTES_MAX, Hold, Subject
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "KEYS_CACHED_MAX",
     "KEY_AGE_MAX",
     "REASON_BYTES_MAX",
+    "ROLE",
     "Hold",
     "KeyCache",
     "Subject",

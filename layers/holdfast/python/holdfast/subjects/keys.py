@@ -3,45 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any, Final
-
-import msgspec
 
 from holdfast.clock import from_micros, to_micros
 from holdfast.dynamodb.attributes import from_item, to_item
 from holdfast.dynamodb.reads import Row, get
 from holdfast.dynamodb.tables import Tables
-from holdfast.dynamodb.writes import Database, clock_fault, put_new, update_guarded
+from holdfast.dynamodb.writes import Database, put_new
 from holdfast.envelope import Context, DataKey, KeyRing
-from holdfast.errors import Invalid, ServiceError, Unavailable
-from holdfast.retry import Budget, repeat
 from holdfast.sealing import Erased, check_subject
 from holdfast.streams.companions import Is, Update
-from holdfast.streams.values import CLOCK_SKEW_MAX, Instant
+from holdfast.streams.values import Instant
 from holdfast.subjects.cache import KeyCache
-from holdfast.subjects.rules import (
-    Decide,
-    Hold,
-    Subject,
-    by_reason,
-    check_reason,
-    erased,
-    held,
-    released,
-    subject_erased,
-    subject_not_found,
-)
+from holdfast.subjects.rules import Hold, Subject, by_reason, subject_erased, subject_not_found
 
-DECISIONS: Final = Budget(attempts_max=8, seconds_max=10.0)
-"""How often one change is decided again when others keep getting ahead of it."""
+ROLE: Final = "subjects"
+"""The role under which a companion names the table (`Tables.companions`)."""
 
 _ONLY: Final = 0
 """The sort key of a row that has its partition to itself."""
-
-
-class _MovedOn(Exception):
-    """Somebody else has changed the subject since it was read."""
 
 
 @dataclass(frozen=True)
@@ -97,53 +77,13 @@ class SubjectKeys:
         """
         return _subject_of(self._found(subject))
 
-    def hold(self, subject: str, reason: str, until: datetime | None = None, *, by: str) -> Subject:
-        """
-        Keep a subject from being erased until *until*, or until it is released. Asking twice holds once.
+    def change(self, before: Subject, after: Subject) -> Update:
+        """Write a change as the companion of the event that tells of it; an erasure overwrites the key."""
+        return Update(ROLE, self._key(before.name), (Is("v", before.version),), set=_changes_of(after))
 
-        Only a subject that has sealed events can be held: a name that is written wrongly would protect nobody.
-
-        Raises:
-            Invalid: `invalid_subject`, `invalid_reason`, `invalid_until`.
-            NotFound: `subject_not_found`.
-            Conflict: `subject_erased`, `too_many_holds`.
-        """
-        now = self.database.clock.now()
-        hold = Hold(check_reason(reason), by, until)
-        if not hold.runs(now):
-            raise Invalid("invalid_until", "A hold runs until a time to come, or until it is released.")
-        return self._change(subject, partial(held, hold=hold, now=now))
-
-    def release(self, subject: str, reason: str) -> Subject:
-        """
-        End the hold that runs for *reason*; where there is none, nothing changes.
-
-        Raises:
-            Invalid: `invalid_subject`.
-            NotFound: `subject_not_found`.
-        """
-        return self._change(subject, partial(released, reason=reason))
-
-    def erase(self, subject: str) -> Subject:
-        """
-        Destroy a subject's key. Asking again gives the first answer.
-
-        Raises:
-            Invalid: `invalid_subject`.
-            NotFound: `subject_not_found`.
-            Conflict: `held`.
-            Unavailable: `clock_skew`; a clock that is wrong would see holds lapse that run.
-        """
-
-        def decide(found: Subject) -> Subject:
-            skew = self.database.skew
-            if found.state == "live" and skew is not None and abs(skew) > CLOCK_SKEW_MAX:
-                raise clock_fault(skew)
-            return erased(found, self.database.clock.now())
-
-        answer = self._change(subject, decide)
+    def forget(self, subject: str) -> None:
+        """Use no key of *subject* that was read before."""
         self.cache.forget(self.tenant, subject)
-        return answer
 
     def _make(self, subject: str) -> DataKey | Erased:
         made = self.ring.make(self._context(subject))
@@ -164,35 +104,6 @@ class SubjectKeys:
         self.cache.put(self.tenant, subject, key, asked_at)
         return key
 
-    def _change(self, subject: str, decide: Decide) -> Subject:
-        """Read, decide, write; decide again when others got ahead. A decision that stands decides nothing any more."""
-        row = self._found(subject)
-
-        def attempt() -> Subject:
-            nonlocal row
-            before = _subject_of(row)
-            after = decide(before)
-            if after == before:
-                return before
-            after = msgspec.structs.replace(after, version=before.version + 1)
-            update = Update("operations", self._key(subject), (Is("v", before.version),), set=_changes_of(after))
-            is_done, found = update_guarded(
-                self.database, update, table=self.tables.operations, is_applied=lambda row: _stands(decide, row)
-            )
-            if found is None:
-                raise subject_not_found(subject)
-            row = dict(found)
-            if not is_done:
-                raise _MovedOn
-            return _subject_of(row)
-
-        try:
-            return repeat(attempt, on=_MovedOn, budget=DECISIONS, clock=self.database.clock)
-        except _MovedOn as error:
-            raise Unavailable(
-                "contended", f"Others kept changing {subject!r} first. Nothing happened; repeat.", retry_after_seconds=1
-            ) from error
-
     def _found(self, subject: str) -> Row:
         row = self._row(subject)
         if row is None:
@@ -208,15 +119,6 @@ class SubjectKeys:
 
     def _context(self, subject: str) -> Context:
         return {"tenant": self.tenant, "subject": subject}
-
-
-def _stands(decide: Decide, row: Mapping[str, Any]) -> bool:
-    """Tell whether what is to be decided holds on *row* already."""
-    found = _subject_of(row)
-    try:
-        return decide(found) == found
-    except ServiceError:
-        return False
 
 
 def _subject_of(row: Mapping[str, Any]) -> Subject:

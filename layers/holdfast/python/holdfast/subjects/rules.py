@@ -52,10 +52,13 @@ def held(subject: Subject, hold: Hold, now: datetime) -> Subject:
     Hold a subject; a hold that runs for the same reason until another time is replaced.
 
     Raises:
+        Invalid: `invalid_until`.
         Conflict: `subject_erased`, `too_many_holds`.
     """
     if subject.state == "erased":
         raise subject_erased(subject.name)
+    if not hold.runs(now):
+        raise Invalid("invalid_until", "A hold runs until a time to come, or until it is released.")
     running = {each.reason: each for each in subject.holds if each.runs(now)}
     if hold.reason in running and running[hold.reason].until == hold.until:
         return subject
