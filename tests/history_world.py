@@ -114,9 +114,8 @@ class HistoryWorld:
         return Sealer(self.keys(), self.lab.tenant)
 
     def snapshots(self, transport: Transport | None = None) -> Snapshots:
-        return Snapshots(
-            self.database(transport), self.lab.tables, self.lab.tenant, self.store(transport), self.lab.objects
-        )
+        store, objects = self.store(transport), self.lab.objects
+        return Snapshots(self.database(transport), self.lab.tables, self.lab.tenant, store, objects, self.sealer)
 
     def projector(self, transport: Transport | None = None) -> Projector:
         bodies = self.lab.bodies(self.lab.reader(transport), transport)
@@ -233,7 +232,9 @@ class HistoryWorld:
     # ----- what must be so
 
     def state(self, stream: str, within: Within) -> Folded:
-        return self.snapshots().state(stream, MERGE_PATCH, within, self.end(stream), opened=self.sealer.opened)
+        found = self.snapshots().state(stream, MERGE_PATCH, within)
+        assert found.last_version == self.end(stream)
+        return found.folded
 
     def expected_state(self, stream: str, within: Within) -> tuple[dict[str, Any], int, int]:
         """Fold in the plainest way there is: the state, its last version, and how much is erased."""

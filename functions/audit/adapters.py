@@ -190,7 +190,7 @@ def exporter_of(tenant: str, on_lost: Callable[[Lost], None]) -> Exporter:
 def snapshots_of(tenant: str) -> Snapshots:
     """Keep and use snapshots as the function itself, whoever asked."""
     store = event_stores().of(tenant, f"holdfast:{SERVICE}")
-    return Snapshots(database(), tables(), tenant, store, archive_objects())
+    return Snapshots(database(), tables(), tenant, store, archive_objects(), sealer_of(tenant))
 
 
 def rebuilds() -> Rebuilds:

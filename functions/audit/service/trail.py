@@ -8,7 +8,7 @@ import msgspec
 
 from functions.audit import domain
 from holdfast.errors import Invalid, Stale
-from holdfast.folds import Folded, Open, Reducer, Within, encode_state
+from holdfast.folds import Folded, Found, Reducer, Within, encode_state
 from holdfast.sealing import Sealer
 from holdfast.streams import Appended, EventStore, StaleStream
 
@@ -33,9 +33,7 @@ class Changes(msgspec.Struct, frozen=True):
 class States(Protocol):
     """Folds a stream, by whatever shortcut there is."""
 
-    def state(
-        self, stream: str, reducer: Reducer, within: Within, last_version: int, *, opened: Open | None = None
-    ) -> Folded: ...
+    def state(self, stream: str, reducer: Reducer, within: Within) -> Found: ...
 
 
 @dataclass(frozen=True)
@@ -83,12 +81,12 @@ class AuditTrail:
         """
         Answer the state that the events up to *version*, *at* and *known_at* make; see `holdfast.folds`.
 
-        What is appended meanwhile does not count: the state is never of a version beyond *last_version*.
+        Raises:
+            NotFound: `stream_not_found`, `version_not_found`.
+            Invalid: 422 `state_too_large`.
         """
-        last_version = self._last_version(stream)
-        domain.check_version(version, last_version)
-        within = Within(last_version if version is None else version, at, known_at)
-        return StateAnswer(self._fold(stream, within, last_version), domain.reducers.of(stream).label, last_version)
+        found = self._found(stream, Within(version, at, known_at))
+        return StateAnswer(found.folded, domain.reducers.of(stream).label, found.last_version)
 
     def changes(self, stream: str, from_version: int, to_version: int | None) -> Changes:
         """
@@ -97,19 +95,22 @@ class AuditTrail:
         Raises:
             Invalid: `invalid_range`; 422 `no_merge_patch`, `state_too_large`.
         """
-        last_version = self._last_version(stream)
-        until = last_version if to_version is None else to_version
-        domain.check_version(max(from_version, until), last_version)
+        after = self._found(stream, Within(to_version))
+        until = after.last_version if to_version is None else to_version
+        domain.check_version(from_version, after.last_version)
         if from_version > until:
             raise Invalid("invalid_range", "`from_version` lies behind `to_version`.", pointer="/from_version")
-        before, after = (self._fold(stream, Within(version), last_version) for version in (from_version, until))
-        for folded in (before, after):
-            encode_state(folded.state)
-        return Changes(domain.merge_patch(before.state, after.state), from_version, until)
+        before = self._found(stream, Within(from_version))
+        for found in (before, after):
+            encode_state(found.folded.state)
+        return Changes(domain.merge_patch(before.folded.state, after.folded.state), from_version, until)
 
-    def _fold(self, stream: str, within: Within, last_version: int) -> Folded:
-        reducer = domain.reducers.of(stream)
-        return self.states.state(stream, reducer, within, last_version, opened=self.sealer.opened)
+    def _found(self, stream: str, within: Within) -> Found:
+        found = self.states.state(stream, domain.reducers.of(stream), within)
+        if not found.last_version:
+            raise domain.stream_not_found(stream)
+        domain.check_version(within.version, found.last_version)
+        return found
 
     def _last_version(self, stream: str) -> int:
         newest = self.store.last(stream)

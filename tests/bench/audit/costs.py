@@ -28,7 +28,7 @@ from holdfast.projections.views import View
 from holdfast.snapshots import Snapshots
 from holdfast.streams import RawCodec
 from tests.capacity import Capacity, Cost
-from tests.log_lab import memory_tables
+from tests.log_lab import memory_sealer, memory_tables
 from tests.memory_dynamodb import MemoryTransport
 
 TENANT: Final = "acme"
@@ -71,6 +71,7 @@ class World:
         self.tables = memory_tables(memory)
         self.database = Database.connect(self.capacity, self.clock)
         self.store = DynamoEventStores(self.database, RawCodec(), self.tables).of(TENANT, "ann")
+        self.sealer = memory_sealer(self.database, self.tables, TENANT)
         self.bodies = Bodies(self.database, self.tables)
         self.versions: dict[str, int] = {}
 
@@ -100,7 +101,7 @@ class World:
         Projector(self.database, self.tables, self.bodies, VIEWS, {}).project(TENANT, partition_of(stream))
 
     def state(self, version: int) -> None:
-        self.snapshots.state(STREAM, MERGE_PATCH, Within(version=version), self.versions[STREAM])
+        self.snapshots.state(STREAM, MERGE_PATCH, Within(version=version))
 
     def prove(self, version: int, stream: str = STREAM) -> None:
         Prover(self.store, LogReader(self.database, self.tables, TENANT)).prove(
@@ -109,7 +110,7 @@ class World:
 
     @property
     def snapshots(self) -> Snapshots:
-        return Snapshots(self.database, self.tables, TENANT, self.store, MemoryObjects())
+        return Snapshots(self.database, self.tables, TENANT, self.store, MemoryObjects(), self.sealer)
 
     # ----- counting
 

@@ -25,6 +25,7 @@ from stacks.local.engine import ACCESS_KEY, REGION, SECRET_KEY
 from stacks.local.running import Home, load
 from tests.bench.audit.figures import Wrong
 from tests.dynamo_tables import UndatedTransport, create_tables, delete_tables
+from tests.log_lab import memory_sealer
 
 CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
 DELETED_AT_ONCE: Final = 1_000
@@ -81,13 +82,12 @@ class Trail:
         return Indexer(self.database, self.tables, refuse)
 
     def snapshots(self, store: DynamoEventStore[bytes] | None = None) -> Snapshots:
-        return Snapshots(self.database, self.tables, self.tenant, store or self.store(), self.objects)
+        sealer = memory_sealer(self.database, self.tables, self.tenant)
+        return Snapshots(self.database, self.tables, self.tenant, store or self.store(), self.objects, sealer)
 
     def state(self, stream: str, within: Within) -> Folded:
-        """Answer a state as the service does: read where the stream ends, then fold from the nearest snapshot."""
-        store = self.store()
-        newest = store.last(stream)
-        return self.snapshots(store).state(stream, MERGE_PATCH, within, newest.version if newest else 0)
+        """Answer a state as the service does."""
+        return self.snapshots().state(stream, MERGE_PATCH, within).folded
 
     def move_to(self, moment: datetime) -> None:
         if isinstance(self.clock, ManualClock):

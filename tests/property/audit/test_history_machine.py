@@ -39,8 +39,9 @@ def make_blocks_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(blocks, "COMMITS_MAX", 3)
     patch.setattr(blocks, "EVENTS_CLOSE", 4)
     patch.setattr(blocks, "FANOUT", 2)
-    patch.setattr(snapshots, "EVENTS_CLOSE", 4)
     patch.setattr(snapshots, "EVENTS_MIN", 2)
+    patch.setattr(snapshots, "READ_ALONG", 2)
+    patch.setattr(snapshots, "KEPT_AT_ONCE_MAX", 3)
 
 
 streams = st.sampled_from(STREAMS)
@@ -55,9 +56,9 @@ few = st.lists(happenings, min_size=1, max_size=3)
 fuses = st.builds(Fuse, st.integers(1, 12), after=st.booleans())
 
 
-def many(count: int) -> list[Happening]:
-    """Many of one commit; none is sealed, or there would be no snapshots."""
-    return [Happening(number % 7, {MEMBERS[number % len(MEMBERS)]: number}) for number in range(count)]
+def many(count: int, subject: str | None = None) -> list[Happening]:
+    """Many of one commit, all about one subject or none, so that there are snapshots sealed and in the open."""
+    return [Happening(number % 7, {MEMBERS[number % len(MEMBERS)]: number}, subject) for number in range(count)]
 
 
 class History(RuleBasedStateMachine):
@@ -100,9 +101,9 @@ class History(RuleBasedStateMachine):
         expected = tuple(ANY if expects_any else self.world.end(name) for name in names)
         self.appended(names, expected, what)
 
-    @rule(stream=streams)
-    def append_many_at_once(self, stream: str) -> None:
-        self.appended((stream,), (self.world.end(stream),), many(12))
+    @rule(stream=streams, subject=st.sampled_from([None, None, *SUBJECTS]))
+    def append_many_at_once(self, stream: str, subject: str | None) -> None:
+        self.appended((stream,), (self.world.end(stream),), many(12, subject))
 
     @rule(stream=streams, off=st.sampled_from([-3, -1, 1, 5]), what=few)
     def forge_an_expectation(self, stream: str, off: int, what: list[Happening]) -> None:
@@ -189,10 +190,12 @@ class History(RuleBasedStateMachine):
         assert done.state == "flipped"
 
     @precondition(lambda self: self.world.asked)
-    @rule(choices=st.data())
-    def a_subject_is_erased(self, choices: st.DataObject) -> None:
+    @rule(choices=st.data(), is_followed=st.booleans())
+    def a_subject_is_erased(self, choices: st.DataObject, *, is_followed: bool) -> None:
         known = sorted(set().union(*(each.subjects for each in self.world.asked)))
         if known:
+            if is_followed:
+                self.what_follows_the_log_catches_up()
             self.world.erase(choices.draw(st.sampled_from(known)))
 
     # ----- and whatever is asked

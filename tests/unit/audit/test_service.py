@@ -53,7 +53,8 @@ def trail():
     transport = MemoryTransport()
     tables, database = memory_tables(transport), Database.connect(transport)
     keys = SubjectKeys(database, tables, MemoryKeyRing(), "acme", KeyCache(database.clock))
-    return AuditTrail(overtaken, Sealer(keys, "acme"), Snapshots(database, tables, "acme", overtaken, None))
+    sealer = Sealer(keys, "acme")
+    return AuditTrail(overtaken, sealer, Snapshots(database, tables, "acme", overtaken, None, sealer))
 
 
 def test_a_state_is_of_the_version_that_it_says_is_the_last(trail):

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from tests.generated_history import COMMIT_EVENTS, changes, state_of
 from tests.unit.kernel.test_snapshots import STREAM, World
 
 HALF = 4 * COMMIT_EVENTS
+END_OF_TIME = datetime(2099, 1, 1, tzinfo=UTC)
+"""An event time that leaves nothing out, and makes a state be looked up by blocks."""
 
 
 class Meanwhile:
@@ -47,13 +50,13 @@ def test_a_block_that_closes_while_a_state_is_read_counts_once(at, seed):
         commit = history[begin : begin + COMMIT_EVENTS]
         world.clock.advance(commit[-1].recorded_at - world.clock.now())
         store.append(STREAM, begin, [change.stored() for change in commit], commit_id=f"c{begin}")
-    within = Within(version=random.Random(seed).randrange(HALF + 300, 2 * HALF + 1))
+    within = Within(version=random.Random(seed).randrange(HALF + 300, 2 * HALF + 1), at=END_OF_TIME)
     transport: Any = world.transport
-    inner = transport._inner
+    inner = transport.inner
 
-    transport._inner = Meanwhile(inner, at, lambda: index(world, 2 * HALF - COMMIT_EVENTS + 1))
-    folded = world.snapshots.state(STREAM, MERGE_PATCH, within, 2 * HALF)
-    transport._inner = inner
+    transport.inner = Meanwhile(inner, at, lambda: index(world, 2 * HALF - COMMIT_EVENTS + 1))
+    folded = world.snapshots.state(STREAM, MERGE_PATCH, within).folded
+    transport.inner = inner
 
     assert folded.events_applied == within.version
     assert folded.state == state_of(history, version=within.version)

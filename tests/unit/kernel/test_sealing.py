@@ -237,7 +237,9 @@ ORDERS: list[dict[str, Any]] = [
 def test_a_fold_sees_what_was_sealed(sealer: Sealer):
     folded = fold(commits_of(sealer, *ORDERS), MERGE_PATCH, Within(), opened=sealer.opened)
 
-    assert folded == Folded({"total": 2, "name": "Ann", "helper": "Bob"}, 5, 4, (4,), events_erased=0, events_sealed=3)
+    assert folded == Folded(
+        {"total": 2, "name": "Ann", "helper": "Bob"}, 5, 4, (4,), events_erased=0, subjects=("ann", "bob")
+    )
 
 
 def test_erased_events_count_and_change_nothing(sealer: Sealer, keys: DictKeys):
@@ -246,7 +248,7 @@ def test_erased_events_count_and_change_nothing(sealer: Sealer, keys: DictKeys):
 
     folded = fold(commits, MERGE_PATCH, Within(), opened=sealer.opened)
 
-    assert folded == Folded({"total": 1, "helper": "Bob"}, 5, 3, (), events_erased=2, events_sealed=3)
+    assert folded == Folded({"total": 1, "helper": "Bob"}, 5, 3, (), events_erased=2, subjects=("bob",))
 
 
 def test_what_does_not_count_is_not_opened(sealer: Sealer, keys: DictKeys):
@@ -255,23 +257,23 @@ def test_what_does_not_count_is_not_opened(sealer: Sealer, keys: DictKeys):
 
     folded = fold(commits, MERGE_PATCH, Within(version=1), opened=sealer.opened)
 
-    assert (folded.state, folded.events_sealed) == ({"total": 1}, 0)
+    assert (folded.state, folded.subjects) == ({"total": 1}, ())
 
 
-def test_a_fold_that_opens_nothing_tells_what_it_left_out(sealer: Sealer):
+def test_a_fold_that_opens_nothing_holds_nothing_of_anybody(sealer: Sealer):
     folded = fold(commits_of(sealer, *ORDERS), MERGE_PATCH, Within())
 
-    assert folded == Folded({"total": 1}, 5, 2, (), events_erased=0, events_sealed=3)
+    assert folded == Folded({"total": 1}, 5, 2, (), events_erased=0, subjects=())
 
 
 def test_a_fold_that_goes_on_counts_on(sealer: Sealer, keys: DictKeys):
     commits = commits_of(sealer, *ORDERS)
     keys.keys["ann"] = Erased()
-    start = Folded({"x": 1}, 0, 7, (), events_erased=10, events_sealed=20)
+    start = Folded({"x": 1}, 0, 7, (), events_erased=10, subjects=("cai",))
 
     folded = fold(commits, MERGE_PATCH, Within(), start=start, opened=sealer.opened)
 
-    assert folded == Folded({"x": 1, "total": 1, "helper": "Bob"}, 5, 10, (), events_erased=12, events_sealed=23)
+    assert folded == Folded({"x": 1, "total": 1, "helper": "Bob"}, 5, 10, (), events_erased=12, subjects=("bob", "cai"))
 
 
 def test_sealed_binary_content_changes_no_state(sealer: Sealer):

@@ -7,32 +7,46 @@ from typing import Any
 
 import pytest
 
+from holdfast import snapshots
 from holdfast.clock import ManualClock
 from holdfast.dynamodb import Database, DynamoEventStores
-from holdfast.folds import MERGE_PATCH, Reducer, Within
+from holdfast.folds import MERGE_PATCH, Folded, Reducer, Within
 from holdfast.log import Hint, Indexer
 from holdfast.objects import MemoryObjects
-from holdfast.snapshots import Snapshots
+from holdfast.retry import deadline
+from holdfast.snapshots import Kept, Snapshots
 from holdfast.streams import RawCodec
-from tests.generated_history import BEGIN, Change, append_all, changes, state_of
-from tests.log_lab import memory_tables
+from tests.generated_history import BEGIN, COMMIT_EVENTS, Change, append_all, changes, state_of
+from tests.log_lab import memory_sealer, memory_tables
 from tests.memory_dynamodb import MemoryTransport
 from tests.soak import examples
 
 STREAM = "made/1"
-EVENTS = 20_000
+EVENTS = examples(20_000, soak=100_000)
 
 
 class Counting:
     """Counts what a state takes."""
 
     def __init__(self, inner: MemoryTransport) -> None:
-        self._inner = inner
+        self.inner: Any = inner
         self.operations: list[str] = []
 
-    def call(self, operation, request):
+    def call(self, operation: str, request: Any) -> Any:
         self.operations.append(operation)
-        return self._inner.call(operation, request)
+        return self.inner.call(operation, request)
+
+
+class Slow:
+    """Takes a second for each write."""
+
+    def __init__(self, inner: Any, clock: ManualClock) -> None:
+        self.inner = inner
+        self.clock = clock
+
+    def call(self, operation: str, request: Any) -> Any:
+        self.clock.advance(timedelta(seconds=operation == "PutItem"))
+        return self.inner.call(operation, request)
 
 
 class World:
@@ -40,27 +54,35 @@ class World:
         self.history = history
         self.clock = ManualClock(BEGIN)
         self.transport = Counting(MemoryTransport())
-        self.tables = memory_tables(self.transport._inner)
+        self.tables = memory_tables(self.transport.inner)
         self.database = Database.connect(self.transport, self.clock)
         self.stores = DynamoEventStores(self.database, RawCodec(), self.tables)
         self.objects = MemoryObjects()
+        self.sealer = memory_sealer(self.database, self.tables, "made")
         self.version = append_all(self.stores, self.clock, STREAM, history)
         if is_indexed:
-            broken: list[object] = []
-            Indexer(self.database, self.tables, broken.append).index([Hint("made", STREAM, self.version)])
-            assert broken == []
+            self.index()
         if is_indexed and keep:
-            self.keep_along_the_way()
+            assert self.snapshots.keep(STREAM, MERGE_PATCH).is_done
 
     @property
     def snapshots(self) -> Snapshots:
-        return Snapshots(self.database, self.tables, "made", self.stores.of("made", "x"), self.objects)
+        return Snapshots(self.database, self.tables, "made", self.stores.of("made", "x"), self.objects, self.sealer)
 
-    def keep_along_the_way(self, reducer: Reducer = MERGE_PATCH) -> None:
-        self.snapshots.keep(STREAM, reducer)
+    def index(self) -> None:
+        broken: list[object] = []
+        Indexer(self.database, self.tables, broken.append).index([Hint("made", STREAM, self.version)])
+        assert broken == []
 
-    def state(self, within: Within):
-        return self.snapshots.state(STREAM, MERGE_PATCH, within, self.version)
+    def state(self, within: Within, reducer: Reducer = MERGE_PATCH) -> Folded:
+        found = self.snapshots.state(STREAM, reducer, within)
+        assert found.last_version == self.version
+        return found.folded
+
+    def kept(self, chain: str = "N", reducer: Reducer = MERGE_PATCH) -> list[int]:
+        """List the versions at which there are snapshots."""
+        pk = f"{chain}#made#{reducer.label}#{STREAM}"
+        return sorted(int(row["sk"]["S"]) for row in items(self, "log") if row["pk"]["S"] == pk)
 
 
 def grown(events: int) -> World:
@@ -78,6 +100,17 @@ def grown(events: int) -> World:
         world.snapshots.keep(STREAM, MERGE_PATCH)
     world.version = events
     return world
+
+
+class Applied(list[int]):
+    """A reducer that lists what it is given."""
+
+    def reducer(self, version: int = 1) -> Reducer:
+        def apply(state: Any, event: Any) -> Any:
+            self.append(1)
+            return MERGE_PATCH.apply(state, event)
+
+        return Reducer("merge-patch", version, apply)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +139,7 @@ def moments(world: World, noise: random.Random) -> Within:
     )
 
 
-@pytest.mark.parametrize("seed", range(examples(40, soak=1_000)))
+@pytest.mark.parametrize("seed", range(examples(40, soak=200)))
 def test_a_state_is_what_the_plainest_fold_makes(world, seed):
     within = moments(world, random.Random(seed))
 
@@ -147,14 +180,9 @@ def test_a_state_takes_a_handful_of_requests_however_long_the_stream(world):
 
 
 def test_a_snapshot_of_an_older_reducer_is_not_used(world):
-    applied = []
+    applied = Applied()
 
-    def apply(state, event):
-        applied.append(event)
-        return MERGE_PATCH.apply(state, event)
-
-    newer = Reducer("merge-patch", 2, apply)
-    folded = world.snapshots.state(STREAM, newer, Within(version=9_000), world.version)
+    folded = world.state(Within(version=9_000), applied.reducer(version=2))
 
     assert folded.state == state_of(world.history, version=9_000)
     assert len(applied) == 9_000
@@ -162,12 +190,87 @@ def test_a_snapshot_of_an_older_reducer_is_not_used(world):
 
 def test_snapshots_lie_apart_and_take_no_more_than_the_stream(world):
     rows = [row for row in items(world, "log") if row["pk"]["S"].startswith("N#")]
-    versions = sorted(int(row["sk"]["S"]) for row in rows)
+    versions = world.kept()
 
     assert len(versions) > 5
-    assert min(b - a for a, b in itertools.pairwise(versions)) >= 500
+    assert min(b - a for a, b in itertools.pairwise([0, *versions])) >= 500
     stored = sum(len(item["ev"]["B"]) for item in items(world, "commits"))
     assert sum(len(row["state"]["B"]) for row in rows) <= 1.1 * stored
+
+
+@pytest.fixture(scope="module")
+def late() -> World:
+    """A world of which everything was appended first, and indexed at once; then snapshots were kept."""
+    return World(list(changes(EVENTS)))
+
+
+def test_a_log_that_follows_late_has_the_snapshots_of_one_that_followed_along_the_way(world, late):
+    assert late.kept() == world.kept()
+
+
+def test_any_version_folds_two_snapshots_worth_at_most_however_late_the_log_followed(late):
+    gap = max(after - before for before, after in itertools.pairwise([0, *late.kept()]))
+    noise = random.Random(5)
+
+    for version in [1, EVENTS, *(noise.randrange(1, EVENTS + 1) for _ in range(20))]:
+        applied = Applied()
+        folded = late.state(Within(version=version), applied.reducer())
+        assert folded.state == state_of(late.history, version=version)
+        assert len(applied) <= gap + COMMIT_EVENTS <= 2_500
+
+
+def test_snapshots_are_kept_in_one_pass_a_bounded_number_at_a_time(monkeypatch):
+    monkeypatch.setattr(snapshots, "KEPT_AT_ONCE_MAX", 2)
+    world, applied, calls = World(list(changes(4_000)), keep=False), Applied(), []
+
+    while not (kept := world.snapshots.keep(STREAM, applied.reducer())).is_done:
+        calls.append(kept.versions)
+
+    assert all(len(versions) == 2 for versions in calls)
+    assert [*itertools.chain(*calls), *kept.versions] == world.kept()
+    assert len(calls) >= 2
+    # What one call has folded the next one goes on from.
+    assert len(applied) == world.kept()[-1]
+
+
+def test_snapshots_are_kept_as_far_as_the_time_goes():
+    world = World(list(changes(4_000)), keep=False)
+
+    with deadline(0.0, world.clock):
+        assert world.snapshots.keep(STREAM, MERGE_PATCH) == Kept((), is_done=False)
+    assert world.kept() == []
+    world.transport.inner = Slow(world.transport.inner, world.clock)
+    with deadline(1.0, world.clock):
+        begun = world.snapshots.keep(STREAM, MERGE_PATCH)
+    world.transport.inner = world.transport.inner.inner
+
+    assert not begun.is_done
+    assert len(begun.versions) == 1
+    rest = world.snapshots.keep(STREAM, MERGE_PATCH)
+    assert rest.is_done
+    assert [*begun.versions, *rest.versions] == world.kept() == World(world.history).kept()
+
+
+def test_a_new_version_of_a_reducer_gets_all_the_snapshots_that_the_old_one_had(late):
+    newer = Reducer("merge-patch", 3, MERGE_PATCH.apply)
+
+    assert late.kept(reducer=newer) == []
+    assert late.snapshots.keep(STREAM, newer).is_done
+    assert late.kept(reducer=newer) == late.kept()
+
+
+def test_a_version_near_the_end_or_in_the_past_tells_where_the_stream_ends(late):
+    for version in (0, 1, 499, 500, EVENTS // 2, EVENTS - 600, EVENTS - 1, EVENTS, EVENTS + 1, EVENTS + 10_000):
+        assert late.snapshots.state(STREAM, MERGE_PATCH, Within(version=version)).last_version == EVENTS
+        at = Within(version=version, at=BEGIN)
+        assert late.snapshots.state(STREAM, MERGE_PATCH, at).last_version == EVENTS
+
+
+@pytest.mark.parametrize("within", [Within(), Within(version=9), Within(version=900), Within(at=BEGIN)])
+def test_there_is_no_end_where_there_is_no_stream(within):
+    found = World([], is_indexed=False).snapshots.state("made/none", MERGE_PATCH, within)
+
+    assert (found.last_version, found.folded) == (0, Folded({}, 0, 0, ()))
 
 
 def test_what_is_not_indexed_yet_counts_as_well():
@@ -180,7 +283,8 @@ def test_what_is_not_indexed_yet_counts_as_well():
 def test_keeping_again_keeps_nothing_new():
     world = World(list(changes(3_000)))
 
-    assert world.snapshots.keep(STREAM, MERGE_PATCH) is None
+    assert world.kept() != []
+    assert world.snapshots.keep(STREAM, MERGE_PATCH) == Kept((), is_done=True)
 
 
 def test_a_stream_of_one_event_commits_has_blocks_of_its_own():
@@ -193,10 +297,8 @@ def test_a_stream_of_one_event_commits_has_blocks_of_its_own():
     Indexer(world.database, world.tables, lambda broken: None).index([Hint("made", STREAM, 700)])
     world.version = 700
 
-    kept = world.snapshots.keep(STREAM, MERGE_PATCH)
-    assert kept is not None
-    assert kept.version == 640
-    for version in (1, 127, 128, 129, 639, 640, 641, 700):
+    assert world.snapshots.keep(STREAM, MERGE_PATCH) == Kept((512,), is_done=True)
+    for version in (1, 127, 128, 129, 511, 512, 513, 639, 640, 641, 700):
         assert world.state(Within(version=version)).state == state_of(history, version=version)
     for change in history[::37]:
         assert world.state(Within(at=change.time)).state == state_of(history, at=change.time)

@@ -41,6 +41,7 @@ class FoldEvent(msgspec.Struct, frozen=True):
     datacontenttype: str | None = None
     data: Any = msgspec.UNSET
     sealed: Any = None
+    shredkey: Any = None
 
     @property
     def is_sealed(self) -> bool:
@@ -108,8 +109,16 @@ class Folded(msgspec.Struct, frozen=True):
     unapplied: tuple[int, ...]
     events_erased: int = 0
     """Those that changed nothing because their key is gone."""
-    events_sealed: int = 0
-    """All that lie sealed, opened or not. What is made of any of them must not be kept: it would outlive their key."""
+    subjects: tuple[str, ...] = ()
+    """Whose sealed content is in the state: what is kept of it must be destroyed with their keys."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A state, and where its stream ended when it was read."""
+
+    folded: Folded
+    last_version: int
+    """0 if there is no such stream."""
 
 
 class _Opened(msgspec.Struct):
@@ -132,15 +141,14 @@ def fold(
     Apply the events of *commits*, which come in version order, as far as they count.
 
     With *start*, an earlier fold that every event up to *commits* counted in, its state goes on from there, and
-    belongs to this fold from now on. Sealed events are opened by *opened*; without it they change nothing, which serves
-    only those who want to know whether there are any.
+    belongs to this fold from now on. Sealed events are opened by *opened*; without it they change nothing.
 
     Raises:
         Invalid: 422 `state_too_large`.
     """
     begun = start or Folded(reducer.initial(), 0, 0, ())
     state, newest, applied, unapplied = begun.state, begun.version, begun.events_applied, list(begun.unapplied)
-    erased, sealed = begun.events_erased, begun.events_sealed
+    erased, subjects = begun.events_erased, set(begun.subjects)
     added_bytes_max = 0
     for commit in commits:
         if within.known_at is not None and commit.recorded_at > within.known_at:
@@ -153,11 +161,11 @@ def fold(
                 continue
             newest = version
             if event.is_sealed:
-                sealed += 1
                 content = opened(commit, stored) if opened else None
                 if content is None:
                     erased += opened is not None
                     continue
+                subjects.add(event.shredkey)
                 event = msgspec.structs.replace(event, data=_OPENED.decode(content).data)
             try:
                 state = reducer.apply(state, event)
@@ -169,7 +177,7 @@ def fold(
             if added_bytes_max > STATE_BYTES_MAX:
                 encode_state(state)
                 added_bytes_max = 0
-    return Folded(state, newest, applied, tuple(unapplied), erased, sealed)
+    return Folded(state, newest, applied, tuple(unapplied), erased, tuple(sorted(subjects)))
 
 
 def encode_state(state: Any) -> bytes:

@@ -6,6 +6,7 @@ not follow each other, the archive is asked for what lies between; it has it fro
 """
 
 from collections.abc import Callable, Generator, Iterator
+from itertools import chain
 from typing import Final, Generic, Protocol, TypeVar
 
 from holdfast.clock import EPOCH, Clock, from_micros
@@ -95,15 +96,17 @@ class StreamReader(Generic[E]):
     def _rows(self, stream: str, after: int, until: int | None) -> Iterator[Row]:
         key, wanted = self._key(stream), after + 1
         last = None if until is None else max(until, wanted)
-        if after > 0:
+        standing = self._standing(key, wanted, until)
+        nearest = next(standing, None)
+        if after > 0 and (nearest is None or nearest["sk"] > wanted):
             # The commit that holds the version wanted may begin before it.
-            around = next(query(self._database, self._table, key, until=wanted, newest_first=True, limit=1), None)
+            around = next(query(self._database, self._table, key, until=after, newest_first=True, limit=1), None)
             if around and _version(around) > after:
                 if until is not None and around["sk"] > until:
                     return
                 yield around
                 wanted = _version(around) + 1
-        for row in self._standing(key, after + 2 if after > 0 else 1, until):
+        for row in chain([nearest] if nearest else (), standing):
             if row["sk"] > wanted:
                 wanted = yield from self._archived(stream, wanted, row["sk"] - 1, is_due=True)
             yield row

@@ -7,8 +7,8 @@ descending through them. Behind it lie runs whose events all happened too late, 
 an early event that arrived late, and are read. The sequence is filtered, never cut.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -56,11 +56,13 @@ class History:
     tenant: str
     stream: str
     watermark: Watermark
+    _known: dict[tuple[int, int, int], tuple[Block, ...]] = field(default_factory=dict)
+    """What was read of the blocks: where a state begins and what it reads are found in the same ones."""
 
     def covered(self, bounds: Bounds) -> Block | None:
-        """Find the last block of level 0 up to which every event counts."""
+        """Find the last block up to which every event counts; one of level 0 ends where it does."""
         found: Block | None = None
-        blocks = self._closed()
+        blocks: Iterable[Block] = self._closed()
         while True:
             uncovered = None
             for block in blocks:
@@ -69,8 +71,13 @@ class History:
                     break
                 found = block
             if uncovered is None or uncovered.level == 0:
-                return found and self._last_below(found)
+                return found
             blocks = self._within(uncovered)
+
+    def closed(self, after: int) -> Iterator[Block]:
+        """Yield the closed blocks of level 0 that begin beyond version *after*, in order."""
+        last = self.watermark.open_from - 1
+        return self._read(0, after + 1, last) if after < last else iter(())
 
     def runs(self, after: int, bounds: Bounds) -> Iterator[Run]:
         """Yield what has to be read beyond version *after*, in order."""
@@ -91,7 +98,7 @@ class History:
         """Beyond the closed blocks everything is read, also what is not indexed yet."""
         return Run(max(after + 1, self.watermark.open_from), bounds.version)
 
-    def _closed_runs(self, blocks: Iterator[Block], after: int, bounds: Bounds) -> Iterator[Run]:
+    def _closed_runs(self, blocks: Iterable[Block], after: int, bounds: Bounds) -> Iterator[Run]:
         for block in blocks:
             if block.version <= after or not bounds.may_touch(block):
                 continue
@@ -113,19 +120,16 @@ class History:
                 last = own.first_version - 1 if own.count else self.watermark.version
                 yield from self._blocks(level, above.first_version, last)
 
-    def _within(self, block: Block) -> Iterator[Block]:
+    def _within(self, block: Block) -> tuple[Block, ...]:
         return self._blocks(block.level - 1, block.first_version, block.version)
 
-    def _last_below(self, block: Block) -> Block:
-        """Find the block of level 0 that ends where *block* ends."""
-        while block.level:
-            pk = block_key(self.tenant, self.stream, block.level - 1)
-            rows = query(self.database, self.tables.log, pk, until=ordered(block.version), newest_first=True, limit=1)
-            block = block_of(next(rows), block.level - 1)
-        return block
+    def _blocks(self, level: int, first: int, last: int) -> tuple[Block, ...]:
+        """Read the blocks of one level, FANOUT at most, that begin within *first* to *last*."""
+        if (level, first, last) not in self._known:
+            self._known[level, first, last] = tuple(self._read(level, first, last))
+        return self._known[level, first, last]
 
-    def _blocks(self, level: int, first: int, last: int) -> Iterator[Block]:
-        """Yield the blocks of one level that begin within *first* to *last*."""
+    def _read(self, level: int, first: int, last: int) -> Iterator[Block]:
         pk = block_key(self.tenant, self.stream, level)
         for row in query(self.database, self.tables.log, pk, first=ordered(first), until=ordered(last)):
             yield block_of(row, level)
