@@ -21,6 +21,7 @@ from tests.log_lab import LogLab, log_lab
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:inbox"
 TOPIC = "arn:aws:sns:us-east-1:123456789012:news"
 ALLOWED = AllowList.of(f"{QUEUE}*, {TOPIC}")
+SETTLED_AFTER_MOVES = 20
 LONGEST_WAIT = timedelta(minutes=10)
 """Longer than anything waits before it is tried again."""
 
@@ -49,6 +50,8 @@ class SubscriptionLab:
     poison: set[tuple[str, int]] = field(default_factory=set)
     """Streams and versions that every target refuses."""
     told: list[tuple[str, Stand]] = field(default_factory=list)
+    partitions: Sequence[int] = range(PARTITIONS)
+    """Where something happens: no other is moved."""
     can_tell: bool = True
     """Whether somebody can be told that a stream is parked."""
 
@@ -89,20 +92,29 @@ class SubscriptionLab:
 
     def append(self, stream: str, count: int = 1) -> None:
         """Append events, and let the log hold them."""
-        self.lab.indexer().index([self.lab.append(stream, count)])
+        self.append_all((stream, count))
+
+    def append_all(self, *commits: tuple[str, int]) -> None:
+        """Append commits, and let the log hold them."""
+        self.lab.indexer().index([self.lab.append(stream, count) for stream, count in commits])
 
     def move(self, subscription: Subscription, deliverer: Deliverer | None = None) -> None:
-        for partition in range(PARTITIONS):
+        for partition in self.partitions:
             (deliverer or self.deliverer()).move(subscription, partition)
 
     def wait(self, by: timedelta = LONGEST_WAIT) -> None:
         self.lab.clock.advance(by)
 
     def settle(self, subscription: Subscription) -> None:
-        """Move it until nothing more is tried."""
-        for _ in range(10):
+        """Move it until nothing more is tried by itself."""
+        for _ in range(SETTLED_AFTER_MOVES):
             self.wait()
             self.move(subscription)
+            places = [place.position for _, place in self.registry().places(subscription)]
+            is_at_heads = places == [head.position for head in self.heads()]
+            if is_at_heads and all(stand.is_parked for stand in self.all_stands(subscription)):
+                return
+        raise AssertionError(f"{subscription.name} does not settle")
 
     # ----- what arrived
 

@@ -1,7 +1,6 @@
 """Tickets, connections, topics, frames, and the door in front of them."""
 
 import threading
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -11,14 +10,14 @@ from botocore import exceptions as failures
 
 from holdfast.auth import Principal
 from holdfast.broadcast import ApiGatewayPost, Broadcast, Gone, Tickets, Undelivered, frames, posting
-from holdfast.broadcast import connections as module
-from holdfast.broadcast.connections import Connection, Member
+from holdfast.broadcast.connections import POSTERS_MAX, Connection, Member
 from holdfast.broadcast.posting import FRAME_BYTES_MAX, MESSAGE_BYTES_MAX
 from holdfast.clock import ManualClock, SystemClock
 from holdfast.dynamodb import Database, Tables
 from holdfast.errors import Denied
 from tests.broadcast_lab import ANN, BroadcastLab, MemoryPost
 
+GIVEN_UP_AFTER_SECONDS = 10.0
 BOB = Principal("bobs", "bob", frozenset({"audit:read"}), "jti-bob", expires=2**40)
 
 
@@ -247,21 +246,25 @@ def test_a_connection_over_its_time_is_not_served(lab: BroadcastLab):
 # --- Many at a time
 
 
-class Slow(MemoryPost):
-    """A post that takes half a second for the connections whose names say so."""
+class Waiting(MemoryPost):
+    """A post that takes a slow connection's frame only when all others have theirs."""
+
+    others: threading.Event
 
     def send(self, connection_id: str, frame: bytes) -> None:
-        if connection_id.startswith("slow"):
-            time.sleep(0.5)
+        if connection_id == "slow":
+            assert self.others.wait(GIVEN_UP_AFTER_SECONDS), "the others wait for it"
         super().send(connection_id, frame)
+        if len(self.taken) == len(self.open) - 1:
+            self.others.set()
 
 
 def member(name: str) -> Member:
     return Member(Connection(name, ANN, expires=2**40), "a", 1, {})
 
 
-def no_tables(post: MemoryPost, clock: Any) -> Broadcast:
-    return Broadcast(Database.connect(Nowhere(), clock), Tables("", ""), post)
+def no_tables(post: MemoryPost, clock: Any, posters: int = POSTERS_MAX) -> Broadcast:
+    return Broadcast(Database.connect(Nowhere(), clock), Tables("", ""), post, posters=posters)
 
 
 class Nowhere:
@@ -271,29 +274,20 @@ class Nowhere:
 
 def test_a_slow_connection_holds_up_no_other():
     members = [member("slow"), *(member(f"c{n}") for n in range(50))]
-    post, served = Slow({each.connection.id for each in members}), threading.Event()
-    post.before = lambda _name: served.set() if len(post.taken) == 50 else None
-    serving = threading.Thread(target=no_tables(post, SystemClock()).deliver, args=(members, lambda _member: [b"1"]))
-    began = time.monotonic()
-    serving.start()
-    while len(post.taken) < 50:
-        assert time.monotonic() - began < 0.45
-        time.sleep(0.001)
-    serving.join()
+    post = Waiting({each.connection.id for each in members})
+    post.others = threading.Event()
 
-    assert len(post.taken) == 51
+    assert no_tables(post, SystemClock()).deliver(members, lambda _member: [b"1"]).sent == 51
 
 
-def test_one_publication_ends_in_time_and_tells_whom_it_did_not_reach(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "PUBLISH_SECONDS_MAX", 0.7)
-    members = [member(f"slow{n}") for n in range(64)]
-    post = Slow({each.connection.id for each in members})
-    began = time.monotonic()
-    delivery = no_tables(post, SystemClock()).deliver(members, lambda _member: [b"1"])
+def test_one_publication_ends_in_time_and_tells_whom_it_did_not_reach():
+    members, clock = [member(f"c{n}") for n in range(64)], ManualClock()
+    post = MemoryPost({each.connection.id for each in members})
+    post.before = lambda _name: clock.advance(timedelta(seconds=1))
 
-    assert time.monotonic() - began < 1.6
-    assert delivery.sent == 16
-    assert delivery.skipped == 48
+    delivery = no_tables(post, clock, posters=1).deliver(members, lambda _member: [b"1"])
+
+    assert (delivery.sent, delivery.skipped) == (10, 54)
 
 
 # --- Frames

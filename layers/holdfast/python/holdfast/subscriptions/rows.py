@@ -96,7 +96,9 @@ class Track:
 
 
 def is_at(stand: Stand) -> tuple[Condition, ...]:
-    return Is("pos", stand.position), Is("attempts", stand.attempts), Is("told", stand.is_told)
+    # When it is due is told anew at each refusal and redrive: no late write takes a later stand for an earlier one.
+    facts = _attributes(stand)
+    return tuple(Is(name, facts[name]) for name in ("pos", "attempts", "due", "told"))
 
 
 def _attributes(stand: Stand) -> Row:
