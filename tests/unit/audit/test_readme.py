@@ -10,6 +10,7 @@ import typer.main
 
 from functions.audit.app import app
 from holdfast_cli.main import app as command_line
+from stacks import fragments
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "functions/audit/README.md").read_text()
@@ -80,11 +81,18 @@ def test_the_commands_and_their_options_are_those_of_the_command_line():
         assert set(re.findall(r"--[\w-]+", rows[name])) == options - {"--help"}
 
 
-def test_the_metrics_and_the_published_events_are_those_of_the_code():
+def test_the_metrics_and_the_published_events_are_those_of_the_code_and_each_metric_has_an_alarm():
     sources = "".join(path.read_text() for path in (ROOT / "functions/audit").rglob("*.py"))
     counted = set(re.findall(r'\bcount\("(\w+)"', sources)) | set(re.findall(r'add_metric\("(\w+)"', sources))
     listed = README.partition("(namespace `Holdfast`):")[2].partition("; with API")[0]
     published = {path.stem for path in (ROOT / "events/audit").glob("*.json") if "." in path.stem}
 
-    assert set(re.findall(r"`(\w+)`", listed)) == counted
+    alarms = [
+        resource["Properties"]
+        for name in ("audit", "streams")
+        for resource in fragments.read(name)["Resources"].values()
+        if resource["Type"] == "AWS::CloudWatch::Alarm" and resource["Properties"].get("Namespace") == "Holdfast"
+    ]
+
+    assert set(re.findall(r"`(\w+)`", listed)) == counted == {alarm["MetricName"] for alarm in alarms}
     assert set(re.findall(r"`holdfast\.audit\.([\w.]+)\.v1`", README)) == published
