@@ -14,7 +14,8 @@ from holdfast.dynamodb.attributes import from_item, to_item
 from holdfast.dynamodb.reads import get
 from holdfast.folds import MERGE_PATCH, Folded, Within, fold
 from holdfast.snapshots import Kept
-from holdfast.subjects import KEY_AGE_MAX
+from holdfast.subjects import KEY_AGE_MAX, SubjectKeys
+from tests.subject_acts import erase
 from tests.unit.kernel.test_snapshots import STREAM, Applied, World, items
 
 SECRET = "a-street-that-nobody-else-lives-in"
@@ -54,7 +55,8 @@ class SealedWorld(World):
         return self.snapshots.keep(STREAM, MERGE_PATCH)
 
     def erase(self, subject: str) -> None:
-        self.sealer.keys.erase(subject)  # type: ignore[attr-defined]  # the keys of a test know how
+        assert isinstance(self.sealer.keys, SubjectKeys)
+        erase(self.sealer.keys, subject)
         self.clock.advance(KEY_AGE_MAX + timedelta(seconds=1))
 
     def plain(self, within: Within) -> Folded:
