@@ -159,7 +159,7 @@ class Audit(Queries):
         Append *events* to *stream*, all or none, exactly once.
 
         Raises:
-            Stale: the stream is not at *expected*; carries its last version and the winner's events.
+            Stale: the stream is not at *expected*; carries its last version and, for readers, the winner's events.
             Uncertain: nobody knows; ask again with the same key.
         """
         return self._transport.run(self._calls.append(stream, events, expected, idempotency_key))

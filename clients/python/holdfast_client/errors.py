@@ -76,7 +76,7 @@ class Stale(Conflict):
 
     @property
     def events(self) -> Sequence[Mapping[str, Any]]:
-        """The winner's events as CloudEvents, so that deciding again needs no read; empty where there are too many."""
+        """The winner's events as CloudEvents, so that deciding again needs no read; empty where they must be read."""
         events = self.facts.get("events")
         return events if isinstance(events, list) else []
 

@@ -1,14 +1,14 @@
 """Reads that are recorded before they are answered, where a tenant wants that; and the routes that turn that on."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from functions.audit import adapters, domain
 from functions.audit.app.door import STORE_ERRORS, app
-from functions.audit.service import Access
+from functions.audit.service import Access, OnShow
 from holdfast.clock import to_text
 from holdfast.http import Caller
 from holdfast.switches import Switched
@@ -56,22 +56,36 @@ def recorded(what: str) -> Callable[[H], H]:
     def wrap(handler: H) -> H:
         @functools.wraps(handler)
         def call(**arguments: Any) -> Any:
-            caller: Caller = arguments["caller"]
-            access(caller).record(
-                domain.Read(
-                    tenant=caller.tenant,
-                    reader=caller.subject,
-                    token_id=caller.jti,
-                    request_id=caller.request_id,
-                    what=what,
-                    query=_query(arguments),
-                )
-            )
+            record(arguments["caller"], what, _query(arguments))
             return handler(**arguments)
 
         return call  # type: ignore[return-value]  # it takes what the handler takes
 
     return wrap
+
+
+def shows_winner(caller: Caller) -> OnShow | None:
+    """Let the winner's events be shown to who may read them, and record that."""
+    return functools.partial(record, caller, "winner") if "audit:read" in caller.scopes else None
+
+
+def record(caller: Caller, what: str, query: Mapping[str, Any]) -> None:
+    """
+    Record that something is read, if the tenant wants that.
+
+    Raises:
+        Unavailable: `not_recorded`.
+    """
+    access(caller).record(
+        domain.Read(
+            tenant=caller.tenant,
+            reader=caller.subject,
+            token_id=caller.jti,
+            request_id=caller.request_id,
+            what=what,
+            query=query,
+        )
+    )
 
 
 def access(caller: Caller) -> Access:

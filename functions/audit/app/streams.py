@@ -6,7 +6,7 @@ import msgspec
 
 from functions.audit import adapters, domain
 from functions.audit.app.door import OPENING_ERRORS, Limit, Version, app, moment, stream_named, trail
-from functions.audit.app.recording import recorded
+from functions.audit.app.recording import recorded, shows_winner
 from holdfast.clock import to_text
 from holdfast.cloudevents import BATCH_TYPE
 from holdfast.folds import encode_state
@@ -136,7 +136,15 @@ APPEND_ERRORS = {
     413: ["event_too_large", "commit_too_large", "too_many_events"],
     422: ["idempotency_mismatch"],
     429: ["store_throttled"],
-    503: ["contended", "clock_skew", "boundary_expired", "store_unavailable", "keys_unavailable", "outcome_unknown"],
+    503: [
+        "contended",
+        "clock_skew",
+        "boundary_expired",
+        "store_unavailable",
+        "keys_unavailable",
+        "outcome_unknown",
+        "not_recorded",
+    ],
 }
 COMMIT_ERRORS = {
     **APPEND_ERRORS,
@@ -166,7 +174,7 @@ def post_events(
     writing = domain.understand_append(
         request_of(body, expected), stream=name, caller=author(caller, key), sealer=adapters.sealer_of(caller.tenant)
     )
-    (appended,) = trail(caller).append(writing)
+    (appended,) = trail(caller).append(writing, shows=shows_winner(caller))
     answer = AppendAnswer(appended.version, appended.first_version, appended.commit_id, to_text(appended.recorded_at))
     return Answer(answer, headers=replay_header(appended))
 
@@ -177,7 +185,7 @@ def post_commits(caller: Caller, body: RawBody, key: IdempotencyKey | None) -> A
     writing = domain.understand_commit(
         requests_of(body), caller=author(caller, key), sealer=adapters.sealer_of(caller.tenant)
     )
-    appended = trail(caller).append(writing)
+    appended = trail(caller).append(writing, shows=shows_winner(caller))
     places = [AppendedTo(each.stream, each.version, each.first_version, to_text(each.recorded_at)) for each in appended]
     return Answer(CommitAnswer(writing.commit_id, places), headers=replay_header(appended[0]))
 

@@ -1,11 +1,11 @@
 """What an append must say, and what its refusal tells: pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from functions.audit.domain.paging import PAGE_BYTES_MAX, travelling_bytes
+from functions.audit.domain.paging import page_of
 from holdfast import cloudevents
 from holdfast.cloudevents import Attributes
 from holdfast.errors import Denied, Invalid
@@ -143,17 +143,12 @@ def understand_expected(request: AppendRequest) -> Expected:
     )
 
 
-def winner_facts(winner: Commit[bytes] | None) -> dict[str, Any]:
-    """Say what took the place that a refused append expected: the events, or where to read them."""
-    if winner is None:
-        return {}
-    elsewhere = {"events_after": winner.first_version - 1}
-    if len(winner.events) > WINNER_EVENTS_MAX:
-        return elsewhere
-    events = [msgspec.json.encode(event) for event in cloudevents.rendered(winner)]
-    if sum(map(travelling_bytes, events)) > PAGE_BYTES_MAX:
-        return elsewhere
-    return {"events": [msgspec.Raw(event) for event in events]}
+def winner_facts(commits: Iterable[Commit[bytes]], expected: int) -> dict[str, Any]:
+    """Say what lies beyond the version that a refused append expected: events of *commits*, or where to read them."""
+    page = page_of(commits, after=expected, limit=WINNER_EVENTS_MAX, newest_first=False)
+    if page.next_after is not None:
+        return {"events_after": expected}
+    return {"events": [msgspec.Raw(event) for event in page.events]}
 
 
 class _Events(msgspec.Struct, frozen=True):

@@ -14,6 +14,17 @@ from functions.audit.service.intake import Intake
 from functions.audit.service.proving import EventProof, Prover
 from functions.audit.service.reading import Asking, ReadModels
 from functions.audit.service.subjects import Done, Subjects
-from functions.audit.service.trail import AuditTrail
+from functions.audit.service.trail import AuditTrail, OnShow
 
-__all__ = ["Access", "Asking", "AuditTrail", "Done", "EventProof", "Intake", "Prover", "ReadModels", "Subjects"]
+__all__ = [
+    "Access",
+    "Asking",
+    "AuditTrail",
+    "Done",
+    "EventProof",
+    "Intake",
+    "OnShow",
+    "Prover",
+    "ReadModels",
+    "Subjects",
+]

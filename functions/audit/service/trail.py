@@ -1,5 +1,6 @@
 """Streams: append, read, and the state at any point of a stream's life."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -30,6 +31,10 @@ class Changes(msgspec.Struct, frozen=True):
     to_version: int
 
 
+OnShow = Callable[[Mapping[str, Any]], None]
+"""Is told what a caller is about to be shown, and may forbid it by raising a `ServiceError`."""
+
+
 class States(Protocol):
     """Folds a stream, by whatever shortcut there is."""
 
@@ -44,12 +49,13 @@ class AuditTrail:
     sealer: Sealer
     states: States
 
-    def append(self, writing: domain.Writing) -> tuple[Appended, ...]:
+    def append(self, writing: domain.Writing, *, shows: OnShow | None = None) -> tuple[Appended, ...]:
         """
         Append what was understood of a request, to all its streams or to none.
 
         Raises:
-            Stale: a stream ends elsewhere; carries what took the place.
+            Stale: a stream ends elsewhere. Carries the events that took the place if *shows* lets it, who is told
+                first that they are read; or else where they are read.
         """
         try:
             if len(writing.appends) > 1:
@@ -59,11 +65,24 @@ class AuditTrail:
                 only.stream, only.expected, only.events, commit_id=writing.commit_id, fingerprint=only.fingerprint
             )
         except StaleStream as error:
-            facts = domain.winner_facts(self.sealer.shown(error.winner) if error.winner else None)
-            if error.winner and len(writing.appends) > 1:
-                facts["stream"] = error.winner.stream
+            facts = self._winner(error, writing, shows)
             raise Stale(error.code, error.detail, last_version=error.last_version, **facts) from error
         return (appended,)
+
+    def _winner(self, error: StaleStream, writing: domain.Writing, shows: OnShow | None) -> Mapping[str, Any]:
+        """Tell what a stream holds beyond the version that was expected of it; nothing, if it ends before that."""
+        expected = next(each.expected for each in writing.appends if each.stream == error.stream)
+        told = {"stream": error.stream} if len(writing.appends) > 1 else {}
+        if not isinstance(expected, int) or expected >= error.last_version:
+            return told
+        if shows is None:
+            return {**told, "events_after": expected}
+        # Inside a commit there is no winner: the events behind the expected one were there already.
+        commits = [error.winner] if error.winner else self.store.read(error.stream, expected, until=expected + 1)
+        facts = domain.winner_facts(map(self.sealer.shown, commits), expected)
+        if "events" in facts:
+            shows({"stream": error.stream, "after": expected, "limit": len(facts["events"])})
+        return {**told, **facts}
 
     def events(self, stream: str, *, after: int, limit: int, newest_first: bool) -> EventsPage:
         """Read a page of a stream's events, as the stream stood when it was asked where it ends."""

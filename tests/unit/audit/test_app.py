@@ -86,35 +86,6 @@ def test_beside_a_key_an_event_needs_no_id(door):
     assert len({found["id"] for found in door.events()[1]["events"]}) == 1
 
 
-def test_a_stale_append_is_handed_the_winners_events(door):
-    door.append([event(1)], 0)
-    door.append([event(2), event(3)], 1)
-    status, problem, _ = door.append([event(9)], 1)
-
-    assert (status, problem["code"], problem["last_version"]) == (409, "stale", 3)
-    assert [won["id"] for won in problem["events"]] == ["2", "3"]
-    assert problem["retryable"] is False
-
-
-def test_a_winner_of_many_events_is_read_instead(door):
-    door.append([event(n) for n in range(101)], 0)
-    _, problem, _ = door.append([event(9)], 0)
-
-    assert problem["events_after"] == 0
-    assert "events" not in problem
-
-
-@pytest.mark.parametrize(
-    ("text", "is_handed_back"), [("x" * 120_000, True), ('"' * 120_000, False), ("é" * 42_000, False)]
-)
-def test_a_winner_too_large_to_travel_is_read_instead(door, text, is_handed_back):
-    assert door.append([event(n, data=text) for n in range(16)], 0)[0] == 201
-    status, problem, _ = door.append([event(99)], 0)
-
-    assert (status, problem["code"], problem["last_version"]) == (409, "stale", 16)
-    assert ("events" in problem, problem.get("events_after")) == ((True, None) if is_handed_back else (False, 0))
-
-
 def test_two_idempotency_keys_are_none(door):
     status, problem, _ = door.append([event(1)], repeated={"Idempotency-Key": ["k1", "k2"]})
 
@@ -128,13 +99,6 @@ def test_two_expectations_are_none(door):
     _, problem, _ = door.append(None, body=[event(1)], headers=headers, repeated=repeated)
 
     assert problem["code"] == "invalid_expected_version"
-
-
-def test_a_version_inside_a_commit_is_no_boundary(door):
-    door.append([event(1), event(2), event(3)], 0)
-    status, problem, _ = door.append([event(9)], 2)
-
-    assert (status, problem["code"], problem["last_version"]) == (409, "stale", 3)
 
 
 def test_a_batch_brings_its_expectation_in_a_header(door):

@@ -108,6 +108,45 @@ def test_opening_a_tail_is_a_read(audit, monkeypatch):
     assert [each["data"]["what"] for each in told(audit)] == ["tail"]
 
 
+def stale(audit: AuditLab, request_id: str) -> tuple[int, Any]:
+    return audit.door.append([event(9)], 0, stream="orders~1", request_id=request_id)[:2]
+
+
+def test_a_refused_append_that_shows_the_winner_is_a_read(audit):
+    turn(audit, is_on=True)
+
+    assert len(stale(audit, "r-1")[1]["events"]) == 2
+
+    ((stream, commit),) = reads(audit)
+    (found,) = told(audit)
+    assert (stream, commit.actor, found["subject"]) == ("access/2026-01-01/r-1", "ann", "orders/1")
+    assert found["data"] == {
+        "what": "winner",
+        "query": {"stream": "orders/1", "after": 0, "limit": 2},
+        "token_id": "j",
+    }
+
+
+def test_one_that_shows_nothing_is_none(audit):
+    turn(audit, is_on=True)
+    audit.door.principal = msgspec.structs.replace(
+        audit.door.principal, scopes=audit.door.principal.scopes - {"audit:read"}
+    )
+
+    assert stale(audit, "r-1")[1]["events_after"] == 0
+    assert reads(audit) == []
+
+
+def test_a_winner_that_cannot_be_recorded_is_not_shown(audit, monkeypatch):
+    turn(audit, is_on=True)
+    monkeypatch.setattr(audit.lab, "transport", Refusing(audit.lab.transport))
+
+    status, problem = stale(audit, "r-1")
+
+    assert (status, problem["code"]) == (503, "not_recorded")
+    assert "events" not in problem
+
+
 def test_what_is_asked_for_in_vain_was_asked_for(audit):
     turn(audit, is_on=True)
 

@@ -114,6 +114,7 @@ class StaleStream(Stale):
             f"Stream {stream!r} ends at version {last_version}. Read what is new, decide again, expect that version.",
             last_version=last_version,
         )
+        self.stream = stream
         self.last_version = last_version
         self.winner = winner
 
