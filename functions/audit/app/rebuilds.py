@@ -10,7 +10,7 @@ from functions.audit import adapters, domain
 from functions.audit.app.announcing import announce_if_possible, rebuild_finished
 from functions.audit.app.door import STORE_ERRORS, app, moment
 from holdfast.clock import to_text
-from holdfast.errors import Invalid, NotFound
+from holdfast.errors import Invalid, NotFound, once_done
 from holdfast.http import Caller, IdempotencyKey
 from holdfast.ids import derived
 from holdfast.projections.rebuilds import Compared, Rebuild
@@ -164,7 +164,8 @@ def rebuild_named(segment: str) -> str:
 
 def told_of(rebuild: Rebuild) -> RebuildAnswer:
     announce_if_possible(rebuild_finished(rebuild))
-    return answer_of(rebuild)
+    with once_done():
+        return answer_of(rebuild)
 
 
 def answer_of(rebuild: Rebuild) -> RebuildAnswer:

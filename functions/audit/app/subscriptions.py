@@ -7,6 +7,7 @@ import msgspec
 from functions.audit import adapters
 from functions.audit.app.door import STORE_ERRORS, app, stream_named
 from holdfast.clock import to_text
+from holdfast.errors import once_done
 from holdfast.http import Answer, Caller
 from holdfast.subscriptions import Progress, Settings, Stand, Subscription
 from holdfast.subscriptions.rules import TYPES_MAX
@@ -125,7 +126,8 @@ def put_subscription(caller: Caller, name: str, body: SubscriptionBody) -> Subsc
     """Make a subscription, or change one."""
     settings = Settings(body.target, tuple(body.types), body.stream_prefix)
     made = adapters.subscriptions_of(caller.tenant).put(name, settings, begins=body.begins, by=caller.subject)
-    return answer_of(made)
+    with once_done():
+        return answer_of(made)
 
 
 @app.get("/v1/subscriptions/{name}", scope="audit:subscribe", raises=FOUND_ERRORS)

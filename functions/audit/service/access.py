@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from functions.audit import domain
 from holdfast.clock import Clock
-from holdfast.errors import ServiceError, Unavailable
+from holdfast.errors import ServiceError, Unavailable, once_done
 from holdfast.ids import derived
 from holdfast.streams import ANY, CompanionRefused, EventStore, Instant
 from holdfast.streams.rules import empty
@@ -78,9 +78,11 @@ class Access:
                     ANY,
                     [event],
                     commit_id=commit_id,
+                    fingerprint=commit_id.encode(),
                     companions=[change(self.tenant, before, after)],
                 )
             except CompanionRefused:
                 continue
-            return self.switches.now(self.tenant)
+            with once_done():
+                return self.switches.now(self.tenant)
         raise Unavailable("contended", "Others keep changing these settings. Nothing happened; repeat.")

@@ -20,7 +20,7 @@ from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.reads import Row, get
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database, companion_action, put_action, update_action
-from holdfast.errors import Conflict, NotFound, Unavailable
+from holdfast.errors import Conflict, NotFound, Unavailable, once_done
 from holdfast.log.reader import LogReader
 from holdfast.log.values import PARTITIONS, SOLE
 from holdfast.projections.pointers import made_pointer
@@ -305,7 +305,8 @@ class Rebuilds:
                 followed_version=pointer.version,
             )
             if self._swapped(rebuild, done, pointer, after, *self._stay(leaves, before)):
-                return self.get(tenant, rebuild_id)
+                with once_done():
+                    return self.get(tenant, rebuild_id)
         raise _contended(rebuild.view)
 
     def rollback(self, tenant: str, rebuild_id: str) -> Rebuild:
@@ -344,7 +345,8 @@ class Rebuilds:
             )
             done = msgspec.structs.replace(rebuild, state="rolled_back")
             if self._swapped(rebuild, done, pointer, after, *self._stay(leaves, positions)):
-                return self.get(tenant, rebuild_id)
+                with once_done():
+                    return self.get(tenant, rebuild_id)
         raise _contended(rebuild.view)
 
     def _brought(self, view: View, comes: Generation, leaves: Generation) -> tuple[int, ...]:
@@ -388,7 +390,8 @@ class Rebuilds:
                 turns=pointer.turns + 1,
             )
             if self._swapped(rebuild, done, pointer, after):
-                return self.get(rebuild.tenant, rebuild.rebuild_id)
+                with once_done():
+                    return self.get(rebuild.tenant, rebuild.rebuild_id)
             rebuild = self.get(rebuild.tenant, rebuild.rebuild_id)
         raise _contended(rebuild.view)
 

@@ -9,8 +9,8 @@ After an erasure no item holds plaintext of the subject's content:
 
 * Content is sealed before it is written anywhere. Commits, and with them the archive and every export, hold boxes;
   headers, hashes and the log's leaves are made of those; the fingerprint of a request holds a digest under the key.
-* What is derived holds none: rows of views are made of envelopes, and a fold that sealed content went into is kept under
-  its subject's key, or not at all.
+* What is derived holds none: rows of views are made of envelopes, and a fold that sealed content went into is kept
+  under its subject's key, or not at all.
 * A key lies in two places only: wrapped, in its row, where the erasure overwrites it; and in the memory of processes
   that used it, for KEY_AGE_MAX. It has no text that a log line could show. (Memory that was freed is not wiped.)
 

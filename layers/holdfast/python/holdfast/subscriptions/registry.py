@@ -6,6 +6,7 @@ its key taken, and changes nothing.
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,7 +19,7 @@ from holdfast.dynamodb.batches import delete_many
 from holdfast.dynamodb.reads import Row, get, query
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database, put_new, update_guarded
-from holdfast.errors import Conflict, NotFound, Unavailable
+from holdfast.errors import Conflict, NotFound, Unavailable, once_done
 from holdfast.ids import uuid7
 from holdfast.log.reader import LogReader
 from holdfast.log.values import PARTITIONS
@@ -141,7 +142,8 @@ class Subscriptions:
             after = msgspec.structs.replace(found, version=found.version + 1)
             expires = int((self.database.clock.now() + DELETED_KEPT - EPOCH).total_seconds())
             if self._changed(found.version, after, rows.subscription_row(after, expires=expires)):
-                self._forget(found)
+                with once_done():
+                    self._forget(found)
                 return
         raise Unavailable("contended", f"Others keep changing the subscription {name!r}. Nothing happened; repeat.")
 
@@ -183,15 +185,17 @@ class Subscriptions:
 
         Raises:
             NotFound: `not_parked`.
-            Unavailable: `contended`; some of them may go on. Repeat.
+            Unavailable: `contended`; repeat.
+            Uncertain: some of them may go on; repeat.
         """
         parked = [(track, each) for track, each in self._stands(subscription) if each.is_parked]
         chosen = [(track, each) for track, each in parked if stream in (None, each.stream)]
         if stream is not None and not chosen:
             raise NotFound("not_parked", f"The stream {stream!r} is not parked in {subscription.name!r}.")
         now = self.database.clock.now()
-        for track, stand in chosen:
-            self._free(track, stand, now)
+        for number, (track, stand) in enumerate(chosen):
+            with once_done() if number else nullcontext():
+                self._free(track, stand, now)
         return [stand for _, stand in chosen]
 
     def _free(self, track: Track, stand: Stand, now: datetime) -> None:
