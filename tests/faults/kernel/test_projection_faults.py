@@ -15,10 +15,10 @@ from holdfast.projections.rebuilds import STILL, Rebuild, Rebuilds
 from holdfast.projections.redrive import Redrive
 from holdfast.projections.retirement import Retirement
 from holdfast.retry import deadline
-from holdfast.testing import FAULTS, FaultyTransport, Fuse, Killed
+from holdfast.testing import FAULTS, FaultyTransport, Fuse, Killed, Turns
 from tests.faults.kernel.test_log_faults import RivalTransport
 from tests.log_lab import LogLab, PerStream, log_lab
-from tests.soak import examples
+from tests.soak import examples, until_delivered
 
 STEPS_MAX = 200
 
@@ -67,14 +67,21 @@ class Work:
 # ----- moving along the log
 
 
-@pytest.mark.parametrize("seed", range(examples(4, soak=100)))
-def test_views_hold_what_a_fold_of_the_log_holds(lab, seed):
-    for _ in range(3):
-        indexed(lab, seed)
-        lab.project()
-        lab.project()
+def test_records_that_are_lost_repeated_and_cut_off_leave_views_that_hold_what_a_fold_of_the_log_holds():
+    def run(seed: int) -> int:
+        lab, noise, delivered = log_lab(), random.Random(seed), 0
+        for _ in range(8):
+            lab.indexer().index(lab.grow(noise, 2))
+            for _ in range(noise.randrange(16)):
+                transport = Fuse(noise.choice((None, noise.randrange(1, 15)))).wrap(lab.transport)
+                with contextlib.suppress(Killed):
+                    lab.projector(transport).project(lab.tenant, noise.randrange(PARTITIONS))
+                delivered += 1
+        lab.project()  # as the sweep does, once a minute
+        lab.check_views()
+        return delivered
 
-    lab.check_views()
+    until_delivered(run)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -249,14 +256,42 @@ def test_more_poison_than_one_batch_parks_is_parked_in_the_next(lab):
 # ----- rebuilding
 
 
-@pytest.mark.parametrize("seed", range(examples(4, soak=60)))
-def test_a_rebuild_beside_the_live_view_ends_equal_and_is_swapped_in(lab, seed):
-    noise = random.Random(seed)
-    indexed(lab, seed, 20)
+def test_rebuilds_whose_messages_are_repeated_and_cut_off_end_equal_and_are_swapped_in():
+    def run(seed: int) -> int:
+        lab, noise, delivered = log_lab(), random.Random(seed), 0
+        indexed(lab, seed, 8)
+        work = Work(lab, noise)
+        for number in range(9):
+            view = ("every", "per-stream")[number % 2]
+            work.start(str(number), view)
+            while work.messages:
+                if noise.random() < 0.05:  # the live view goes on meanwhile
+                    lab.indexer().index(lab.grow(noise, 1))
+                    lab.project()
+                message = noise.choice(work.messages)
+                transport = Fuse(noise.choice((None, noise.randrange(1, 8), noise.randrange(1, 20)))).wrap(
+                    lab.transport
+                )
+                with contextlib.suppress(Killed):
+                    if not work.rebuilds(transport).step(*message) and noise.random() < 0.7:
+                        work.messages.remove(message)
+                delivered += 1
+            assert work.state(str(number)) == "flipped"
+        lab.project()
+        for view in ("every", "per-stream"):
+            lab.check_views_of(view, lab.views().pointer(view).live)
+        return delivered
+
+    until_delivered(run)
+
+
+def test_a_rebuild_beside_a_live_view_that_goes_on_ends_equal_and_is_swapped_in(lab):
+    noise = random.Random(1)
+    indexed(lab, 1, 20)
     lab.project()
     work = Work(lab, noise)
     work.start()
-    for _ in range(6):  # the live view goes on meanwhile
+    for _ in range(6):
         lab.indexer().index(lab.grow(noise, 2))
         lab.project()
         if work.messages:
@@ -267,6 +302,75 @@ def test_a_rebuild_beside_the_live_view_ends_equal_and_is_swapped_in(lab, seed):
     assert lab.views().pointer("per-stream").live == 2
     lab.project()
     lab.check_views_of("per-stream", 2)
+
+
+@pytest.mark.parametrize("view", ["every", "per-stream"])
+@pytest.mark.parametrize("seed", range(examples(4, soak=200)))
+def test_two_workers_that_take_turns_at_every_call_make_the_same_rows(lab, seed, view):
+    indexed(lab, seed)
+    lab.project()
+    work = Work(lab, random.Random(seed))
+    work.start(view=view)
+    steps, turns = list(work.messages), Turns(random.Random(seed))
+    transport = turns.wrap(lab.transport)
+
+    def worker() -> None:
+        for step in steps:
+            for _ in range(STEPS_MAX):
+                if not work.rebuilds(transport).step(*step):
+                    break
+
+    turns.run([worker, worker])
+
+    assert work.state() == "flipped"
+    lab.check_views_of(view, 2)
+
+
+@pytest.mark.parametrize("view", ["every", "per-stream"])
+@pytest.mark.parametrize("at", range(1, 13, 2))
+def test_a_worker_that_comes_back_when_all_is_done_changes_nothing(lab, at, view):
+    indexed(lab, 1)
+    lab.project()
+    work = Work(lab, random.Random(1))
+    work.start(view=view)
+    step = work.messages[partition_of("s/0")]
+    ended: list[Rebuild] = []
+
+    def others_end_it() -> None:
+        work.drain()
+        ended.append(work.rebuilds().get(lab.tenant, "r1"))
+        indexed(lab, 2)
+        lab.project()
+
+    assert not work.rebuilds(RivalTransport(lab.transport, at, others_end_it)).step(*step)
+
+    assert [rebuild.state for rebuild in ended] == ["flipped"]
+    assert work.rebuilds().get(lab.tenant, "r1") == ended[0]
+    lab.check_views_of(view, 2)
+
+
+@pytest.mark.parametrize("view", ["every", "per-stream"])
+@pytest.mark.parametrize("at", range(1, 13, 2))
+def test_a_worker_of_a_rebuild_that_was_given_up_touches_nothing_of_the_next_one(lab, at, view):
+    indexed(lab, 1)
+    lab.project()
+    work = Work(lab, random.Random(1))
+    work.start(view=view)
+    step, work.messages = work.messages[partition_of("s/0")], []
+    given_up: list[Rebuild] = []
+
+    def others_make_another() -> None:
+        given_up.append(work.rebuilds().abandon(lab.tenant, "r1"))
+        work.start("r2", view)
+        work.drain()
+        indexed(lab, 2)
+        lab.project()
+
+    assert not work.rebuilds(RivalTransport(lab.transport, at, others_make_another)).step(*step)
+
+    assert work.rebuilds().get(lab.tenant, "r1") == given_up[0]
+    assert (work.state("r2"), lab.views().pointer(view).live) == ("flipped", 3)
+    lab.check_views_of(view, 3)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

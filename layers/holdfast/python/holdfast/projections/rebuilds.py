@@ -277,11 +277,12 @@ class Rebuilds:
             Conflict: `rebuild_not_ready`; it runs, is over, or holds a past state.
             Unavailable: `contended`, the live view moved on all the time; `unfinished`. Repeat.
         """
+        name = self.get(tenant, rebuild_id).view
         for _ in range(SWAPS_MAX):
-            rebuild = self.get(tenant, rebuild_id)
+            # In this order: what is not flipped yet when it is read was not live before.
+            pointer, rebuild = self._pointer(tenant, name), self.get(tenant, rebuild_id)
             if rebuild.state == "flipped":
                 return rebuild
-            pointer = self._pointer(tenant, rebuild.view)
             view = self.projector.view(rebuild.view, rebuild.version)
             if view is None or not self._may_be_live(rebuild, pointer):
                 raise Conflict("rebuild_not_ready", f"This rebuild cannot become live: it is {rebuild.state}, or gone.")
@@ -317,11 +318,12 @@ class Rebuilds:
             Conflict: `rebuild_not_live`; what it made is not live, or the one before, or what made that, is gone.
             Unavailable: `contended`, `unfinished`, as in `flip`.
         """
+        name = self.get(tenant, rebuild_id).view
         for _ in range(SWAPS_MAX):
-            rebuild = self.get(tenant, rebuild_id)
+            # In this order, as in `flip`.
+            pointer, rebuild = self._pointer(tenant, name), self.get(tenant, rebuild_id)
             if rebuild.state == "rolled_back":
                 return rebuild
-            pointer = self._pointer(tenant, rebuild.view)
             followed, view = rebuild.followed, self.projector.view(rebuild.view, rebuild.followed_version)
             if followed is None or pointer.live != rebuild.generation or not self._is_kept(pointer, followed):
                 raise Conflict(
