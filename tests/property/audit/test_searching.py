@@ -77,7 +77,7 @@ def straight(events: list[Found], search: Search) -> list[Found]:
     )
 
 
-@settings(max_examples=examples(300, soak=5_000))
+@settings(max_examples=examples(80, soak=5_000))
 @given(histories(), searches(), st.integers(1, 5))
 def test_pages_together_are_what_a_straight_filter_finds(events: list[Found], search: Search, limit: int):
     shelf = Shelf(events)

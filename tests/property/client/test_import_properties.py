@@ -54,7 +54,7 @@ def killed_after(items: Sequence[Item], count: int) -> Iterator[Item]:
 def ignore(_tally: Tally) -> None: ...
 
 
-@settings(max_examples=examples(60, soak=500), deadline=None)
+@settings(max_examples=examples(20, soak=500), deadline=None)
 @given(
     st.lists(st.integers(0, 2), min_size=1, max_size=30),
     st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.lists(faults, max_size=8)), max_size=4),
@@ -94,7 +94,7 @@ def test_the_text_of_any_path_is_i_json(path):
     assert not any(ord(each) & 0xFFFE == 0xFFFE or 0xFDD0 <= ord(each) <= 0xFDEF for each in text)
 
 
-@settings(max_examples=examples(20, soak=200), deadline=None)
+@settings(max_examples=examples(8, soak=200), deadline=None)
 @given(st.integers(0, SPLIT_MEMBERS_MAX * 3), st.integers(1, 400))
 def test_the_parts_of_a_commit_are_bounded_and_together_are_the_commit(members, name_length):
     values: dict[str, str | None] = {f"{number:0{name_length}d}": "a" * 40 for number in range(members)}

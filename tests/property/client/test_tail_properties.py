@@ -189,7 +189,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=examples(300, soak=5_000), deadline=None)
+@settings(max_examples=examples(80, soak=5_000), deadline=None)
 @given(
     actions,
     st.sampled_from(["", "orders/", "users/1", "nothing/"]),
@@ -241,7 +241,7 @@ def handed_over(
             return handed
 
 
-@settings(max_examples=examples(50, soak=1_000), deadline=None)
+@settings(max_examples=examples(20, soak=1_000), deadline=None)
 @given(st.lists(st.integers(1, 30), max_size=8), st.integers(0, 200))
 def test_a_tail_that_is_stopped_anywhere_goes_on_from_its_positions(commits, stop_after):
     server = Server()

@@ -43,7 +43,7 @@ def whole(script: list[Step]) -> list[Step]:
     return [(0, 1), *script, None]
 
 
-@settings(max_examples=examples(40, soak=2_000), deadline=None)
+@settings(max_examples=examples(12, soak=2_000), deadline=None)
 @given(script=steps)
 def test_what_was_signed_is_proven_visit_after_visit(script):
     state: State | None = None
@@ -63,7 +63,7 @@ def test_what_was_signed_is_proven_visit_after_visit(script):
     assert state.seq == len(log.anchors)
 
 
-@settings(max_examples=examples(40, soak=2_000), deadline=None)
+@settings(max_examples=examples(12, soak=2_000), deadline=None)
 @given(script=steps, data=st.data())
 def test_an_export_may_begin_anywhere_up_to_what_was_seen(script, data):
     first = played(whole(script))
@@ -80,7 +80,7 @@ def test_an_export_may_begin_anywhere_up_to_what_was_seen(script, data):
     assert result.commits == sum(map(len, log.commits.values())) - sum(from_leaves.values())
 
 
-@settings(max_examples=examples(40, soak=2_000), deadline=None)
+@settings(max_examples=examples(12, soak=2_000), deadline=None)
 @given(script=steps, data=st.data())
 def test_a_history_rewritten_by_who_holds_the_key_does_not_meet_what_was_seen(script, data):
     script = whole(script)
@@ -94,7 +94,7 @@ def test_a_history_rewritten_by_who_holds_the_key_does_not_meet_what_was_seen(sc
     assert isinstance(verify(forged.lines(forged.anchors[-1:]), KEY, honest.state), Broken)
 
 
-@settings(max_examples=examples(40, soak=2_000), deadline=None)
+@settings(max_examples=examples(12, soak=2_000), deadline=None)
 @given(script=steps, data=st.data())
 def test_a_log_cut_short_by_who_holds_the_key_does_not_meet_what_was_seen(script, data):
     script = whole(script)
@@ -109,7 +109,7 @@ def test_a_log_cut_short_by_who_holds_the_key_does_not_meet_what_was_seen(script
     assert isinstance(result, Broken)
 
 
-@settings(max_examples=examples(100, soak=5_000), deadline=None)
+@settings(max_examples=examples(40, soak=5_000), deadline=None)
 @given(script=steps, data=st.data())
 def test_a_value_changed_anywhere_is_found_though_the_digest_is_mended(script, data):
     log = played(whole(script))
@@ -126,7 +126,7 @@ def test_a_value_changed_anywhere_is_found_though_the_digest_is_mended(script, d
     assert isinstance(result, Broken), (parts[number], path)
 
 
-@settings(max_examples=examples(60, soak=3_000), deadline=None)
+@settings(max_examples=examples(25, soak=3_000), deadline=None)
 @given(script=steps, data=st.data())
 def test_lines_that_are_lost_doubled_or_moved_are_found_though_the_digest_is_mended(script, data):
     log = played(whole(script))

@@ -131,7 +131,7 @@ def every_read(store: EventStore[bytes], stream: str) -> Iterator[list[Any]]:
     yield [facts(commit) for commit in store.read_back(stream)]
 
 
-@settings(max_examples=examples(60, soak=2_000), deadline=None)
+@settings(max_examples=examples(20, soak=2_000), deadline=None)
 @given(st.lists(steps, min_size=1, max_size=STEPS_MAX))
 def test_an_archived_stream_is_the_stream_that_was_never_archived(history: list[Step]):
     pair = Pair()
@@ -140,7 +140,7 @@ def test_an_archived_stream_is_the_stream_that_was_never_archived(history: list[
     pair.check()
 
 
-@settings(max_examples=examples(60, soak=2_000), deadline=None)
+@settings(max_examples=examples(20, soak=2_000), deadline=None)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=40), st.integers(1, 2_000), st.integers(0, 39))
 def test_whatever_a_range_weighs_all_of_it_arrives(sizes: list[int], range_bytes: int, young: int):
     lab = archive_lab()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from holdfast.folds import merge
 from holdfast.json_patch import PatchRefused, apply, is_deeper
 from holdfast.strict_json import DEPTH_MAX
+from tests.soak import examples
 
 NAMES = st.sampled_from(["", "a", "b", "0", "-", "/", "~1"])
 SCALARS = st.sampled_from([None, True, False, 0, 1, 1.0, "", "a", "1"])
@@ -83,7 +84,7 @@ def exact(value: Any) -> str:
     return "refused" if value is REFUSED else json.dumps(value, sort_keys=True)
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=examples(200, soak=5_000), deadline=None)
 @given(DOCUMENTS, st.lists(OPERATIONS, min_size=1, max_size=3))
 def test_ours_and_the_library_give_the_same_document_or_both_refuse(document: Any, operations: list[Any]):
     patched = ours(document, operations)
@@ -92,7 +93,7 @@ def test_ours_and_the_library_give_the_same_document_or_both_refuse(document: An
     assert exact(patched) == exact(theirs(document, operations))
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(80, soak=2_000), deadline=None)
 @given(DOCUMENTS, st.lists(OPERATIONS, max_size=4))
 def test_a_patch_that_is_refused_at_its_end_has_changed_nothing(document: Any, operations: list[Any]):
     before = exact(document)
@@ -111,6 +112,7 @@ def nested(levels: int) -> Any:
     return value
 
 
+@settings(max_examples=examples(30, soak=1_000), deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["add", "copy", "move"]), st.integers(0, 99), st.integers(0, 99)), max_size=8)
 )
@@ -125,6 +127,7 @@ def test_no_history_of_patches_nests_a_document_too_deep(steps: list[tuple[str, 
         assert not is_deeper(document, DEPTH_MAX)
 
 
+@settings(max_examples=examples(50, soak=1_000), deadline=None)
 @given(VALUES, VALUES)
 def test_a_merge_nests_nothing_deeper_than_its_patch_or_what_was_there(target: Any, patch: Any):
     levels = next(

@@ -1,12 +1,10 @@
 """Memory and DynamoDB give the same answers, errors and histories to the same calls, however they are mixed."""
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,10 +25,8 @@ from holdfast.streams import (
     StaleStream,
     Update,
 )
-from tests.dynamo_tables import TestTables, moto_stores, row_reader
+from tests.dynamo_tables import memory_stores, row_reader
 from tests.soak import examples
-
-_NUMBERS = itertools.count()
 
 STREAMS = "abc"
 ROWS = (1, 2)
@@ -70,12 +66,6 @@ calls = st.builds(
     ).map(tuple),
     seconds=st.sampled_from([0, 0, 0, 5, 70]),
 )
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[TestTables]:
-    with moto_stores() as database:
-        yield database
 
 
 class Side:
@@ -137,18 +127,13 @@ def told(error: ServiceError) -> Any:
     return type(error), error.code, error.facts, winner and (winner.stream, winner.first_version, winner.events)
 
 
-@settings(
-    max_examples=examples(40, soak=250),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=examples(40, soak=2_000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(calls, min_size=1, max_size=CALLS_MAX))
-def test_the_stores_agree(database: TestTables, history: list[Call]):
-    tenant = f"t{next(_NUMBERS)}"
-    clocks = ManualClock(), ManualClock()
+def test_the_stores_agree(history: list[Call]):
+    database, clocks = memory_stores(), (ManualClock(), ManualClock())
     stores = MemoryEventStores(RawCodec(), clocks[0])
-    memory = Side(stores.of(tenant, "ann"), clocks[0], stores.row, tenant)
-    dynamo = Side(database.stores(clocks[1]).of(tenant, "ann"), clocks[1], row_reader(database), tenant)
+    memory = Side(stores.of("t", "ann"), clocks[0], stores.row, "t")
+    dynamo = Side(database.stores(clocks[1]).of("t", "ann"), clocks[1], row_reader(database), "t")
 
     for call in history:
         assert memory.carry_out(call) == dynamo.carry_out(call)

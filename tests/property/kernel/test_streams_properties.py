@@ -97,7 +97,7 @@ class StreamsAgainstLists(RuleBasedStateMachine):
 
 TestStreamsAgainstLists = StreamsAgainstLists.TestCase
 TestStreamsAgainstLists.settings = settings(
-    max_examples=examples(100, soak=2_000), stateful_step_count=25, deadline=None
+    max_examples=examples(40, soak=2_000), stateful_step_count=25, deadline=None
 )
 
 
@@ -121,7 +121,7 @@ def histories(draw: st.DrawFn) -> list[Commit[bytes]]:
     return commits
 
 
-@settings(max_examples=examples(200, soak=5_000))
+@settings(max_examples=examples(100, soak=5_000))
 @given(
     histories(),
     st.builds(
