@@ -7,7 +7,7 @@ if there is more: then it is called again.
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -25,6 +25,7 @@ from functions.audit.app.announcing import (
 )
 from functions.audit.app.door import app
 from holdfast import telemetry, triggers
+from holdfast.errors import Unavailable
 from holdfast.log import Head, heads
 from holdfast.projections import Generation
 from holdfast.projections.batches import Parked
@@ -32,6 +33,9 @@ from holdfast.queues import each_message
 from holdfast.retry import deadline
 from holdfast.snapshots import EVENTS_MIN
 from holdfast.subscriptions import Subscription
+
+LONG_STREAMS_MAX: Final = 20
+"""Of those that one call of Repair passes, the streams whose snapshots it looks after."""
 
 
 class RebuildStep(msgspec.Struct, frozen=True):
@@ -52,9 +56,12 @@ def indexer(event: Any, context: Any) -> None:
 
 @app.lambda_function(name="Repair")
 def repair(event: Any, context: Any) -> None:  # noqa: ARG001 - a schedule tells nothing
-    """Find commits that nothing announced."""
+    """Find commits that nothing announced, and snapshots that are due: a reducer was changed, or a hint was lost."""
     with deadline(triggers.seconds_for(context), adapters.database().clock):
         found = adapters.repair(on_broken, on_growth).walk()
+        long = [(hint.tenant, hint.stream) for hint in found.met if hint.first_version > EVENTS_MIN]
+        for tenant, stream in random.sample(long, min(len(long), LONG_STREAMS_MAX)):
+            _keep(tenant, stream)
     telemetry.logger().info("repaired", commits=found.commits, indexed=found.indexed)
 
 
@@ -65,11 +72,12 @@ def projector(event: Any, context: Any) -> None:
         grown = sorted(triggers.grown_partitions(event)) if "Records" in event else _sweep()
         failed = list(_failures(grown))
         _push(grown)
-        for tenant, stream in sorted(set(_grown_far(event))):
-            _keep(tenant, stream)
-    telemetry.logger().info("projected", partitions=len(grown), failed=len(failed))
+        unkept = [stream for tenant, stream in sorted(set(_grown_far(event))) if not _keep(tenant, stream)]
+    telemetry.logger().info("projected", partitions=len(grown), failed=len(failed), unkept=len(unkept))
     if failed:
         raise failed[0]
+    if unkept:
+        raise Unavailable("unfinished", "There are more snapshots to make than there was time for; repeat.")
 
 
 @app.lambda_function(name="Anchor")
@@ -190,13 +198,14 @@ def _failures(grown: Sequence[tuple[str, int]]) -> Iterator[Exception]:
             yield error
 
 
-def _keep(tenant: str, stream: str) -> None:
-    """Make a snapshot if it is time for one; it is a shortcut, and nothing waits for it."""
+def _keep(tenant: str, stream: str) -> bool:
+    """Make the snapshots that are due; tell whether that was all. They are shortcuts: a failure holds up nothing."""
     try:
         with telling_of_damage("snapshots"):
-            adapters.snapshots_of(tenant).keep(stream, domain.reducers.of(stream))
-    except Exception:  # noqa: BLE001 - a state that is too large, or time that is over: a later one may come about
+            return adapters.snapshots_of(tenant).keep(stream, domain.reducers.of(stream)).is_done
+    except Exception:  # noqa: BLE001 - a state that is too large, a key that cannot be had: they are looked for again
         telemetry.logger().exception("A snapshot was not made.", tenant=tenant, stream=stream)
+        return True
 
 
 def _push(grown: Sequence[tuple[str, int]]) -> None:

@@ -39,6 +39,8 @@ class Slice(msgspec.Struct, frozen=True):
     """Commits that had been missed."""
     is_last: bool
     """The slice ended where the table does; the next begins anew."""
+    met: tuple[Hint, ...] = ()
+    """The streams met, each with its newest commit in the slice."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,15 @@ class Repair:
         cursor = get(self.database, self.tables.log, CURSOR_KEY, SOLE) or {}
         start, commits, indexed, is_last = cursor.get("start"), 0, 0, False
         failed: list[Exception] = []
+        met: dict[tuple[str, str], Hint] = {}
         for _ in range(pages_max):
             answer = self.database.read("Scan", self._request(start))
             rows = [from_item(item) for item in answer["Items"]]
             commits += len(rows)
+            hints = _hints(rows)
+            met |= {(hint.tenant, hint.stream): hint for hint in hints}
             try:
-                indexed += self.indexer.index(_hints(rows))
+                indexed += self.indexer.index(hints)
             except Exception as error:
                 if isinstance(error, Unavailable) and error.code in OF_TIME:
                     raise
@@ -77,7 +82,7 @@ class Repair:
                 break
         if failed:
             raise failed[0]
-        return Slice(commits, indexed, is_last)
+        return Slice(commits, indexed, is_last, tuple(met.values()))
 
     def _request(self, start: Row | None) -> Mapping[str, Any]:
         request: dict[str, Any] = {
