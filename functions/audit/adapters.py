@@ -48,7 +48,7 @@ from holdfast.subscriptions import AllowList, Deliverer, Follower, Subscriptions
 from holdfast.subscriptions.delivering import OnBug, OnParked
 from holdfast.switches import ROLE as SWITCHES_ROLE
 from holdfast.switches import Switches
-from holdfast.tailing import Tailing
+from holdfast.tailing import OnSubscribe, Tailing
 from holdfast.tailing_log import IndexedLog
 
 SERVICE: Final = "audit"
@@ -156,8 +156,8 @@ def tailing() -> Tailing:
     return Tailing(broadcast(), IndexedLog(bodies(), rendered_for), "audit:read")
 
 
-def websocket_door(on_bug: Callable[[Exception], None]) -> Door:
-    return Door(tickets(), broadcast(), tailing(), on_bug)
+def websocket_door(on_subscribe: OnSubscribe, on_bug: Callable[[Exception], None]) -> Door:
+    return Door(tickets(), broadcast(), replace(tailing(), on_subscribe=on_subscribe), on_bug)
 
 
 def rendered_for(tenant: str, stored: Stored) -> list[bytes]:

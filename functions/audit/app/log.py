@@ -100,6 +100,7 @@ class ConsistencyAnswer(msgspec.Struct, frozen=True, rename={"first": "from", "s
 
 
 LOG_ERRORS = {**STORE_ERRORS, 404: ["partition_not_found"]}
+PARTITION_ERRORS = {**LOG_ERRORS, 503: ["store_unavailable", "not_recorded"]}
 CONSISTENCY_ERRORS = {**LOG_ERRORS, 400: ["invalid_range"]}
 INCLUSION_ERRORS = {
     **STORE_ERRORS,
@@ -115,7 +116,8 @@ def get_log(caller: Caller) -> LogAnswer:
     return LogAnswer(log_id("audit", caller.tenant), PARTITIONS)
 
 
-@app.get("/v1/log/{partition}", scope="audit:verify", raises=LOG_ERRORS)
+@app.get("/v1/log/{partition}", scope="audit:verify", raises=PARTITION_ERRORS)
+@recorded("log")
 def get_partition(caller: Caller, partition: str, query: PartitionQuery) -> PartitionAnswer:
     """Read the commits of a partition in their order, a page at a time."""
     log, number = adapters.log_of(caller.tenant), partition_named(partition)

@@ -135,12 +135,11 @@ VIEW_ERRORS = {
     **STORE_ERRORS,
     400: ["invalid_cursor", "invalid_wait_for", "invalid_stream"],
     404: ["generation_not_found"],
-    503: ["store_unavailable", "view_behind", "cursor_key_unknown"],
+    503: ["store_unavailable", "view_behind", "cursor_key_unknown", "not_recorded"],
 }
 SEARCH_ERRORS = {
     **VIEW_ERRORS,
     400: [*VIEW_ERRORS[400], "unbounded_search", "invalid_range", "invalid_time"],
-    503: [*VIEW_ERRORS[503], "not_recorded"],
 }
 ACTIVITY_ERRORS = {**VIEW_ERRORS, 400: [*VIEW_ERRORS[400], "invalid_range", "invalid_time"]}
 
@@ -170,6 +169,7 @@ def get_found_events(caller: Caller, query: SearchQuery, wait_for: WaitFor) -> A
 
 
 @app.get("/v1/streams", scope="audit:search", raises=VIEW_ERRORS, headers=STANDING)
+@recorded("streams")
 def get_streams(caller: Caller, query: StreamsQuery, wait_for: WaitFor) -> Answer[StreamsAnswer]:
     """List the streams whose names begin with a prefix, by name."""
     answered = read_models(caller).streams(
@@ -186,6 +186,7 @@ def get_streams(caller: Caller, query: StreamsQuery, wait_for: WaitFor) -> Answe
 
 
 @app.get("/v1/activity", scope="audit:search", raises=ACTIVITY_ERRORS, headers=STANDING)
+@recorded("activity")
 def get_activity(caller: Caller, query: ActivityQuery, wait_for: WaitFor) -> Answer[ActivityAnswer]:
     """Count events by day and type."""
     answered = read_models(caller).activity(

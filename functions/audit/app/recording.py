@@ -15,13 +15,13 @@ from holdfast.switches import Switched
 
 H = TypeVar("H", bound=Callable[..., Any])
 
-NAMES_OF_STREAMS: Final = ("stream",)
-"""Parameters that name a stream, in which a caller may write `~` for `/`."""
+NAMES_OF_STREAMS: Final = ("stream", "prefix")
+"""Parameters that name streams, in which a caller may write `~` for `/`."""
 
 
 class SettingsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     record_reads: bool
-    """Whether every read of history is itself an event, in a stream `access/<day>/<request id>`."""
+    """Whether reads of history are themselves events, each in a stream `access/<day>/<request id>`."""
 
 
 class SettingsAnswer(msgspec.Struct, frozen=True):
@@ -94,8 +94,9 @@ def access(caller: Caller) -> Access:
 
 
 def _query(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Write down what was asked: path and query parameters together."""
+    """Write down what was asked: parameters of path and query, and what a body says, together."""
     asked = {name: value for name, value in arguments.items() if isinstance(value, str) and name != "key"}
-    if "query" in arguments:
-        asked |= {name: value for name, value in msgspec.to_builtins(arguments["query"]).items() if value is not None}
+    for part in ("query", "body"):
+        said = msgspec.to_builtins(arguments.get(part, {}))
+        asked |= {name: value for name, value in said.items() if value is not None}
     return asked | {name: asked[name].replace("~", "/") for name in NAMES_OF_STREAMS if name in asked}

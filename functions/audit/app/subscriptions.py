@@ -6,6 +6,7 @@ import msgspec
 
 from functions.audit import adapters
 from functions.audit.app.door import STORE_ERRORS, app, stream_named
+from functions.audit.app.recording import recorded
 from holdfast.clock import to_text
 from holdfast.errors import once_done
 from holdfast.http import Answer, Caller
@@ -108,7 +109,7 @@ FOUND_ERRORS = {**STORE_ERRORS, 400: ["invalid_subscription"], 404: ["subscripti
 CHANGE_ERRORS = {503: ["store_unavailable", "contended", "outcome_unknown"]}
 PUT_ERRORS = {
     **STORE_ERRORS,
-    **CHANGE_ERRORS,
+    503: [*CHANGE_ERRORS[503], "not_recorded"],
     400: ["invalid_subscription", "invalid_target"],
     403: ["target_not_allowed"],
     409: ["too_many_subscriptions"],
@@ -122,6 +123,7 @@ REDRIVE_ERRORS = {
 
 
 @app.put("/v1/subscriptions/{name}", scope="audit:subscribe", raises=PUT_ERRORS)
+@recorded("subscription")
 def put_subscription(caller: Caller, name: str, body: SubscriptionBody) -> SubscriptionAnswer:
     """Make a subscription, or change one."""
     settings = Settings(body.target, tuple(body.types), body.stream_prefix)

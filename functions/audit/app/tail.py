@@ -1,5 +1,6 @@
 """The live tail: tickets over HTTP, and the WebSockets that they open."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -7,9 +8,9 @@ import msgspec
 from functions.audit import adapters
 from functions.audit.app.announcing import tell_of_damage
 from functions.audit.app.door import STORE_ERRORS, app
-from functions.audit.app.recording import recorded
+from functions.audit.app.recording import record
 from holdfast.auth import Principal
-from holdfast.broadcast import TICKET_SECONDS
+from holdfast.broadcast import TICKET_SECONDS, Connection
 from holdfast.http import Caller, IdempotencyKey
 
 
@@ -21,11 +22,10 @@ class TicketAnswer(msgspec.Struct, frozen=True):
     """Seconds, or until the token expires if that is sooner. It opens one connection."""
 
 
-TICKET_ERRORS = {**STORE_ERRORS, 503: ["store_unavailable", "outcome_unknown", "not_recorded"]}
+TICKET_ERRORS = {**STORE_ERRORS, 503: ["store_unavailable", "outcome_unknown"]}
 
 
 @app.post("/v1/tickets", scope="audit:read", status=201, raises=TICKET_ERRORS)
-@recorded("tail")
 def post_ticket(caller: Caller, key: IdempotencyKey | None) -> TicketAnswer:  # noqa: ARG001 - each call makes one
     """Make a ticket that opens one WebSocket with this caller's rights, to follow the log as it grows."""
     principal = Principal(caller.tenant, caller.subject, caller.scopes, caller.jti, caller.expires)
@@ -36,4 +36,12 @@ def post_ticket(caller: Caller, key: IdempotencyKey | None) -> TicketAnswer:  # 
 @app.lambda_function(name="Tail")
 def tail(event: Any, context: Any) -> dict[str, Any]:
     """Answer one event of a WebSocket connection."""
-    return adapters.websocket_door(lambda error: tell_of_damage(error, "tail"))(event, context)
+    door = adapters.websocket_door(on_subscribe, lambda error: tell_of_damage(error, "tail"))
+    return door(event, context)
+
+
+def on_subscribe(connection: Connection, prefix: str, positions: Sequence[int], request_id: str) -> None:
+    """Record that somebody begins to listen, and to what."""
+    caller = Caller(**msgspec.structs.asdict(connection.principal), request_id=request_id)
+    after = {str(partition): position for partition, position in enumerate(positions)}
+    record(caller, "tail", {"prefix": prefix, "after": after})

@@ -30,7 +30,10 @@ class Read(msgspec.Struct, frozen=True):
     token_id: str
     request_id: str
     what: str
-    """What is read: `events`, `state`, `diff`, `search`, `export`, `inclusion` or `tail`."""
+    """
+    What is read: `events state diff winner search streams activity log inclusion export`; or what is sent on from now
+    on, `tail` or `subscription`.
+    """
     query: Mapping[str, Any]
     """As it was asked, defaults included."""
 

@@ -180,6 +180,9 @@ def read_while_it_is_recorded(trail: Trail) -> None:
     trail.ask("PUT", "/v1/settings", {"record_reads": True})
     trail.pass_by(timedelta(minutes=1))
     trail.ask("GET", "/v1/streams/{stream}/events", stream="orders~1")
+    trail.hear("CONNECT", queryStringParameters={"ticket": trail.ask("POST", "/v1/tickets")["ticket"]})
+    trail.hear("MESSAGE", body=json.dumps({"type": "subscribe"}))
+    trail.hear("DISCONNECT")
     trail.ask("PUT", "/v1/settings", {"record_reads": False})
     trail.pass_by(timedelta(minutes=1))
 

@@ -1,5 +1,7 @@
 """Reads of history are events where a tenant wants that: one put before the answer, or no answer."""
 
+import json
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -7,16 +9,22 @@ import msgspec
 import pytest
 
 from functions.audit import adapters
+from functions.audit.app import tail
+from holdfast.broadcast import Broadcast
 from holdfast.cloudevents import rendered
 from holdfast.dynamodb import Database
 from holdfast.dynamodb.transport import Answer, Unknown
 from holdfast.errors import Unavailable
+from holdfast.log import partition_of
 from holdfast.switches import KNOWN_FOR
+from tests.audit_door import described
 from tests.audit_lab import AuditLab, event
+from tests.broadcast_lab import MemoryPost
 from tests.capacity import Capacity
 from tests.log_lab import log_lab
 
 SETTINGS = "/v1/settings"
+QUEUE = "arn:aws:sqs:eu-central-1:123456789012:inbox"
 
 
 @pytest.fixture
@@ -55,6 +63,9 @@ ASKED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "state": ("/v1/streams/{stream}/state", "version=1", {"stream": "orders/1", "version": 1}),
     "diff": ("/v1/streams/{stream}/diff", "from_version=1", {"stream": "orders/1", "from_version": 1}),
     "search": ("/v1/events", "actor=ann", {"actor": "ann", "order": "asc", "limit": 100}),
+    "streams": ("/v1/streams", "prefix=orders~", {"prefix": "orders/", "limit": 100}),
+    "activity": ("/v1/activity", "from=2026-01-01T00:00:00Z", {"from": "2026-01-01T00:00:00Z", "by": "day"}),
+    "log": ("/v1/log/{partition}", "after=0&limit=7", {"partition": "0", "after": 0, "limit": 7}),
     "inclusion": ("/v1/log/{partition}/inclusion", "stream=orders~1&version=1", {"stream": "orders/1", "version": 1}),
     "export": ("/v1/export", "partition=0", {"partition": "0", "from_leaf": 0}),
 }
@@ -99,13 +110,102 @@ def test_the_answer_is_the_same_as_without(audit):
     assert len(reads(audit)) == 3
 
 
-def test_opening_a_tail_is_a_read(audit, monkeypatch):
-    monkeypatch.setattr(adapters, "websocket_url", lambda: "wss://example")
+UNRECORDED = [
+    ("/v1/log", {}),
+    ("/v1/log/{partition}/head", {"partition": "0"}),
+    ("/v1/log/{partition}/consistency", {"partition": "0"}),
+    ("/v1/anchors/latest", {}),
+    ("/v1/keys", {}),
+    ("/v1/settings", {}),
+    ("/v1/subscriptions/{name}", {"name": "all"}),
+    ("/v1/subscriptions/{name}/parked", {"name": "all"}),
+    ("/v1/anchors/{seq}", {"seq": "1"}),
+    ("/v1/views/{view}/parked", {"view": "events"}),
+    ("/v1/rebuilds/{rebuild_id}", {"rebuild_id": "r"}),
+    ("/openapi.json", {}),
+]
+"""They show no event, and nobody who did something to one."""
+
+
+def test_every_other_route_that_reads_is_recorded(audit):
+    recorded = {template for template, _, _ in ASKED.values()}
+    reading = {path for path, methods in described().items() if "get" in methods}
+
+    assert reading == recorded | {template for template, _ in UNRECORDED}
     turn(audit, is_on=True)
+    for number, (template, parameters) in enumerate(UNRECORDED):
+        audit.door.call("GET", template, parameters=parameters, request_id=f"r-{number}")
+    assert reads(audit) == []
 
-    assert audit.door.call("POST", "/v1/tickets")[0] == 201
 
-    assert [each["data"]["what"] for each in told(audit)] == ["tail"]
+def test_who_has_events_sent_where_is_recorded_before_they_are(audit, monkeypatch):
+    monkeypatch.setenv("HOLDFAST_SUBSCRIPTION_TARGETS", QUEUE)
+    turn(audit, is_on=True)
+    body = {"target": QUEUE, "types": ["t"], "stream_prefix": "orders/", "from": "start"}
+    route = "/v1/subscriptions/{name}"
+
+    assert audit.door.call("PUT", route, body=body, parameters={"name": "all"})[0] == 200
+
+    (found,) = told(audit)
+    assert (found["actor"], found["data"]["what"]) == ("ann", "subscription")
+    assert found["data"]["query"] == {"name": "all", **body}
+    monkeypatch.setattr(audit.lab, "transport", Refusing(audit.lab.transport))
+    status, problem, _ = audit.door.call("PUT", route, body=body, parameters={"name": "more"}, request_id="r-2")
+    assert (status, problem["code"]) == (503, "not_recorded")
+    assert audit.door.call("GET", route, parameters={"name": "more"})[0] == 404
+
+
+@dataclass
+class Socket:
+    """A WebSocket at the tail's function."""
+
+    post: MemoryPost
+
+    def say(self, kind: str, message: Any = None, **more: Any) -> int:
+        context = {"eventType": kind, "connectionId": "c1", "requestId": "r-tail"}
+        body = None if message is None else json.dumps(message)
+        answer: int = tail({"requestContext": context, "body": body, **more}, None)["statusCode"]
+        return answer
+
+
+@pytest.fixture
+def socket(audit: AuditLab, monkeypatch: pytest.MonkeyPatch) -> Socket:
+    """Open one with a ticket."""
+    post = MemoryPost(open={"c1"})
+    monkeypatch.setattr(adapters, "broadcast", lambda: Broadcast(audit.lab.database(), audit.lab.tables, post))
+    monkeypatch.setattr(adapters, "websocket_url", lambda: "wss://example")
+    ticket = audit.door.call("POST", "/v1/tickets", request_id="r-ticket")[1]["ticket"]
+    socket = Socket(post)
+    assert socket.say("CONNECT", queryStringParameters={"ticket": ticket}) == 200
+    return socket
+
+
+def test_who_listens_to_what_from_where_on_is_recorded(audit, socket):
+    turn(audit, is_on=True)
+    heads = {str(head.partition): head.position for head in audit.lab.log().heads()}
+    partition = str(partition_of("orders/1"))
+
+    socket.say("MESSAGE", {"type": "subscribe", "prefix": "orders/", "after": {partition: 1}})
+
+    ((stream, commit),) = reads(audit)
+    (found,) = told(audit)
+    assert (stream, commit.actor) == ("access/2026-01-01/r-tail", "ann")
+    assert found["data"] == {
+        "what": "tail",
+        "query": {"prefix": "orders/", "after": heads | {partition: 1}},
+        "token_id": "j",
+    }
+    assert [each["type"] for each in socket.post.heard("c1")] == ["event", "at"]
+
+
+def test_who_cannot_be_recorded_hears_nothing(audit, socket, monkeypatch):
+    turn(audit, is_on=True)
+    monkeypatch.setattr(audit.lab, "transport", Refusing(audit.lab.transport))
+
+    socket.say("MESSAGE", {"type": "subscribe"})
+    socket.say("MESSAGE", {"type": "ping"})
+
+    assert [each["code"] for each in socket.post.heard("c1")] == ["not_recorded", "not_subscribed"]
 
 
 def stale(audit: AuditLab, request_id: str) -> tuple[int, Any]:

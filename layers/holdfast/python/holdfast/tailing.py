@@ -159,6 +159,15 @@ def _attributes(partition: int, mark: Mark) -> dict[str, int]:
 # --- Sending
 
 
+OnSubscribe = Callable[[Connection, str, Sequence[int], str], None]
+"""Is told a connection, the prefix of names that it wants, the position in each partition behind which it begins, and
+the id of its request."""
+
+
+def nobody(_connection: Connection, _prefix: str, _positions: Sequence[int], _request_id: str) -> None:
+    """Listen to nothing."""
+
+
 @dataclass(frozen=True)
 class Tailing:
     """The tail of one service's log, for everybody who listens; a `Listener` of the `Door`."""
@@ -167,6 +176,8 @@ class Tailing:
     log: TailLog
     scope: str
     """What a connection's token must carry to listen."""
+    on_subscribe: OnSubscribe = nobody
+    """Is told first who will listen to what; it may forbid that by raising a `ServiceError`."""
 
     def __call__(self, connection: Connection, message: Any, *, request_id: str) -> None:
         """
@@ -206,10 +217,13 @@ class Tailing:
 
     def _subscribed(self, connection: Connection, asked: _Subscribe, request_id: str) -> Member:
         attributes: dict[str, Any] = {"prefix": asked.prefix}
+        positions = list[int]()
         for partition, head in enumerate(self.log.positions(connection.principal.tenant)):
             wanted = asked.after.get(str(partition), head)  # type: ignore[call-overload]
             begin = min(wanted, head)  # a log cannot be listened to before it is there
             attributes |= _attributes(partition, Mark(begin, begin))
+            positions.append(begin)
+        self.on_subscribe(connection, asked.prefix, positions, request_id)
         return self.broadcast.subscribe(connection, TOPIC, attributes, request_id=request_id)
 
     def _beat(self, member: Member) -> Iterator[bytes]:
