@@ -13,10 +13,11 @@ from typing import Any, Final
 import msgspec
 
 from functions.audit.domain.views import VIEWS
+from functions.audit.service import AuditTrail
 from functions.audit.service.proving import Prover
 from holdfast.clock import ManualClock, to_text
 from holdfast.dynamodb import Database, DynamoEventStores
-from holdfast.folds import MERGE_PATCH, Within
+from holdfast.folds import MERGE_PATCH
 from holdfast.log import Hint, Indexer, LogReader
 from holdfast.log.bodies import Bodies
 from holdfast.log.heads import heads
@@ -100,8 +101,12 @@ class World:
     def project_all(self, stream: str = STREAM) -> None:
         Projector(self.database, self.tables, self.bodies, VIEWS, {}).project(TENANT, partition_of(stream))
 
-    def state(self, version: int) -> None:
-        self.snapshots.state(STREAM, MERGE_PATCH, Within(version=version))
+    def state(self, **within: Any) -> None:
+        """Answer a state as its route does."""
+        AuditTrail(self.store, self.sealer, self.snapshots).state(STREAM, **within)
+
+    def changes(self, from_version: int) -> None:
+        AuditTrail(self.store, self.sealer, self.snapshots).changes(STREAM, from_version, None)
 
     def prove(self, version: int, stream: str = STREAM) -> None:
         Prover(self.store, LogReader(self.database, self.tables, TENANT)).prove(
@@ -183,15 +188,22 @@ def _of_batches() -> dict[str, Cost]:
 
 
 def _of_reads() -> dict[str, Cost]:
-    world = World()
-    for _ in range(STATE_COMMITS):
+    world, costs = World(), dict[str, Cost]()
+    for number in range(1, STATE_COMMITS + 1):
         world.append(count=BATCH)
         world.index()
         world.snapshots.keep(STREAM, MERGE_PATCH)
+        if number == STATE_COMMITS - 1:
+            costs = {"state, newest, as its snapshot": world.cost(world.state)}
     newest = world.versions[STREAM]
-    costs = {
-        "state, newest": world.cost(partial(world.state, newest)),
-        "state, in the past": world.cost(partial(world.state, newest // 2 + BATCH)),
+    past = newest // 2 + BATCH
+    costs |= {
+        "state, newest": world.cost(world.state),
+        "state, by version near the end": world.cost(partial(world.state, version=newest - BATCH // 2)),
+        "state, by version in the past": world.cost(partial(world.state, version=past)),
+        "state, by time": world.cost(partial(world.state, at=BEGIN + timedelta(seconds=past))),
+        "state, as known": world.cost(partial(world.state, known_at=BEGIN + timedelta(seconds=STATE_COMMITS // 2))),
+        "diff, to the newest": world.cost(partial(world.changes, past)),
     }
     world = World()
     for _ in range(PROOF_LEAVES):

@@ -7,8 +7,14 @@ transaction everything counts twice.
 
 import pytest
 
+from functions.audit import adapters
+from holdfast.folds import MERGE_PATCH
+from holdfast.log import Hint
+from tests.audit_lab import AuditLab
 from tests.bench.audit.costs import BATCH, STREAMS_AT_ONCE, World, measured, total
-from tests.capacity import Cost
+from tests.capacity import Capacity, Cost
+from tests.log_lab import LogLab, memory_tables
+from tests.memory_dynamodb import MemoryTransport
 
 READ_AND_PUT = {"Query": 1, "PutItem": 1}
 INDEXED = {"BatchGetItem": 1, "Query": 1, "TransactWriteItems": 1}
@@ -93,10 +99,45 @@ def test_in_large_commits_an_event_takes_hardly_more_than_its_four_rows(costs):
     assert total(costs, f"{BATCH} events") / BATCH <= 5
 
 
-@pytest.mark.parametrize("when", ["newest", "in the past"])
-def test_a_state_takes_six_requests_however_long_the_stream(costs, when: str):
-    # The watermark; the blocks, once for where to begin and once for what to read; a snapshot; the commits behind it.
-    assert costs[f"state, {when}"] == Cost({"GetItem": 1, "Query": 5}, reads={"log": 4, "commits": 2}, writes={})
+@pytest.mark.parametrize("when", ["newest", "by version near the end"])
+def test_a_state_at_the_end_takes_a_snapshot_and_the_commits_behind_it(costs, when: str):
+    assert costs[f"state, {when}"] == Cost({"Query": 2}, reads={"log": 1, "commits": 1}, writes={})
+
+
+def test_where_nothing_came_since_the_snapshot_its_last_commit_is_looked_for(costs):
+    assert costs["state, newest, as its snapshot"].requests == {"Query": 3}
+
+
+def test_a_state_in_the_past_takes_a_handful_of_requests_however_long_the_stream(costs):
+    # The newest snapshot, and the one before the version; the commits between; the end of the stream.
+    assert costs["state, by version in the past"].requests == {"Query": 4}
+    # The ends of the stream and of what is indexed, the blocks, a snapshot, the commits behind it; and the open end, in
+    # which an event of that time may have arrived late.
+    assert costs["state, by time"].requests == {"GetItem": 1, "Query": 5}
+    assert costs["state, as known"].requests == {"GetItem": 1, "Query": 4}
+    assert costs["diff, to the newest"].requests == {"Query": 2 + 4}
+    assert all(cost.read_units <= 12 for name, cost in costs.items() if name.startswith("state"))
+
+
+def test_the_route_of_states_takes_no_request_beyond_those(monkeypatch):
+    memory = MemoryTransport()
+    capacity = Capacity(memory)
+    audit = AuditLab(LogLab(capacity, memory_tables(memory)), monkeypatch)
+    for _ in range(3):
+        audit.lab.append("orders/1", BATCH)
+    audit.lab.indexer().index([Hint(audit.lab.tenant, "orders/1", 2 * BATCH + 1)])
+    adapters.snapshots_of(audit.lab.tenant).keep("orders/1", MERGE_PATCH)
+    audit.lab.append("orders/1")
+    audit.door.state()  # whether reads are recorded is asked once in a while
+
+    def cost_of(query: str) -> Cost:
+        capacity.take()
+        assert audit.door.state(query)[0] == 200
+        return capacity.take()
+
+    assert cost_of("").requests == cost_of(f"version={3 * BATCH + 1}").requests == {"Query": 2}
+    assert cost_of(f"version={BATCH}").requests == {"Query": 2}  # before any snapshot: the commits, and the end
+    assert cost_of("at=2030-01-01T00:00:00Z").requests == {"GetItem": 1, "Query": 4}
 
 
 def test_a_proof_takes_at_most_eight_reads(costs):
