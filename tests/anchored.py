@@ -16,6 +16,7 @@ from holdfast.dynamodb.attributes import to_item
 from holdfast.log.heads import head_row
 from holdfast.log.values import SOLE, Head, directory_key, head_key
 from holdfast.objects import MemoryObjects, Objects
+from holdfast.testing import watched
 from tests.memory_dynamodb import MemoryTransport
 
 SERVICE = "audit"
@@ -94,35 +95,20 @@ class Moments:
     act: Callable[[int, bool, str], None] = lambda _number, _is_after, _name: None
     names: list[str] = field(default_factory=list)
 
-    def watched(self, inner: Any) -> Any:
-        return _Watched(inner, self)
-
-    def pass_through(self, name: str, call: Callable[..., Any], *args: Any) -> Any:
-        number = len(self.names)
+    def pass_through(self, told: str, call: Callable[[], Any]) -> Any:
+        name, number = told.split(maxsplit=1)[0], len(self.names)
         self.names.append(name)
         self.act(number, False, name)
-        answer = call(*args)
+        answer = call()
         self.act(number, True, name)
         return answer
 
 
-class _Watched:
-    """A port of which each call is a moment."""
-
-    def __init__(self, inner: Any, moments: Moments) -> None:
-        self._inner = inner
-        self._moments = moments
-
-    def __getattr__(self, name: str) -> Any:
-        target = getattr(self._inner, name)
-        if not callable(target):
-            return target
-        return lambda *args: self._moments.pass_through(name, target, *args)
-
-
-def watched(world: World, moments: Moments) -> Anchors:
+def watched_anchors(world: World, moments: Moments) -> Anchors:
+    """Make anchors of whose calls each is a moment."""
+    around = moments.pass_through
     return world.anchors(
-        moments.watched(world.transport), moments.watched(world.objects), moments.watched(world.signer)
+        watched(world.transport, around), watched(world.objects, around), watched(world.signer, around)
     )
 
 

@@ -16,7 +16,7 @@ from holdfast.errors import Unavailable, Uncertain
 from holdfast.objects import Damaged, MemoryObjects
 from holdfast.proofs import verify_consistency
 from holdfast.testing import Crash, Fuse, at_every_crash
-from tests.anchored import Moments, World, watched
+from tests.anchored import Moments, World, watched_anchors
 from tests.log_lab import LogLab, log_lab
 
 
@@ -33,7 +33,7 @@ def begun() -> World:
 
 def calls_of_one_run() -> list[str]:
     world, moments = begun(), Moments()
-    watched(world, moments).sign()
+    watched_anchors(world, moments).sign()
     return moments.names
 
 
@@ -127,7 +127,7 @@ def test_two_who_anchor_at_once_make_one_anchor():
                     world.clock.advance(timedelta(seconds=1))
                     made.append(world.anchors().sign())
 
-            made.append(watched(world, Moments(meet)).sign())
+            made.append(watched_anchors(world, Moments(meet)).sign())
 
             newest = world.chain()[1:]
             assert [anchor for anchor in {*made} if anchor] == newest, (place, is_after)
@@ -145,7 +145,7 @@ def test_two_who_see_different_heads_make_one_chain():
                 world.grow("cai", 1, 1)
                 world.anchors().sign()
 
-        watched(world, Moments(meet)).sign()
+        watched_anchors(world, Moments(meet)).sign()
         world.anchors().sign()
 
         last = world.chain()[-1]
@@ -161,7 +161,7 @@ def test_a_lost_reply_of_the_table_makes_no_second_anchor():
             if (number, now_after, name) == (place, True, "call"):
                 raise Unknown("the reply was lost")
 
-        watched(world, Moments(lose)).sign()
+        watched_anchors(world, Moments(lose)).sign()
 
         assert len(world.chain()) == 2
         assert world.pointed() == 2
@@ -221,7 +221,7 @@ def test_a_lost_pointer_costs_few_reads():
     world.point(None)
     moments = Moments()
 
-    watched(world, moments).sign()
+    watched_anchors(world, moments).sign()
 
     assert world.pointed() == 40
     assert moments.names.count("get") <= 14

@@ -18,7 +18,7 @@ from holdfast.dynamodb.transport import Answer, Transport
 from holdfast.errors import Unavailable, Uncertain
 from holdfast.objects import MemoryObjects, Objects
 from holdfast.streams import StaleStream
-from holdfast.testing import FAULTS, Crash, FaultyTransport, Fuse, Killed, at_every_crash
+from holdfast.testing import FAULTS, Crash, FaultyTransport, Fuse, Killed, at_every_crash, watched
 from tests.archive_lab import ArchiveLab, archive_lab, streams_together
 from tests.soak import IS_SOAK, examples, until_delivered
 
@@ -123,28 +123,16 @@ class Between:
 
     @property
     def transport(self) -> Transport:
-        return Watched(self.lab.transport, self._next)
+        return watched(self.lab.transport, self._next)
 
     @property
     def objects(self) -> Objects:
-        return Watched(self.lab.objects, self._next)
+        return watched(self.lab.objects, self._next)
 
-    def _next(self) -> None:
+    def _next(self, _: str, call: Callable[[], Any]) -> Any:
         self.calls += 1
         self.happen(self.calls)
-
-
-class Watched:
-    def __init__(self, inner: Any, before: Callable[[], None]) -> None:
-        self._inner = inner
-        self._before = before
-
-    def __getattr__(self, name: str) -> Any:
-        def call(*args: Any) -> Any:
-            self._before()
-            return getattr(self._inner, name)(*args)
-
-        return call
+        return call()
 
 
 @cache

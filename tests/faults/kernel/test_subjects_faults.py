@@ -18,11 +18,11 @@ from holdfast.clock import ManualClock
 from holdfast.dynamodb import Database
 from holdfast.dynamodb.reads import get
 from holdfast.dynamodb.transport import Answer, Cancelled, Transport, Unknown
-from holdfast.envelope import Context, DataKey, MemoryKeyRing, WrappedKey
+from holdfast.envelope import DataKey, MemoryKeyRing
 from holdfast.errors import Conflict, Throttled, Unavailable, Uncertain
 from holdfast.sealing import Erased
 from holdfast.subjects import BACKUPS_KEPT, Hold, KeyCache, SubjectKeys
-from holdfast.testing import FAULTS, FaultyTransport, Killed
+from holdfast.testing import FAULTS, FaultyTransport, Killed, watched
 from tests import subject_acts as acts
 from tests.dynamo_tables import TestTables, memory_stores
 from tests.subject_acts import stream_store
@@ -42,7 +42,7 @@ class Steps:
     after: Callable[[], Any] | None = None
     made: int = 0
 
-    def __call__(self, call: Callable[[], Any]) -> Any:
+    def __call__(self, _: str, call: Callable[[], Any]) -> Any:
         self.made += 1
         is_here = self.made == self.at
         if is_here and self.before:
@@ -58,30 +58,6 @@ def stepping(at: int, when: str, do: Callable[[], Any]) -> Steps:
 
 
 @dataclass
-class SteppingRing:
-    inner: MemoryKeyRing
-    steps: Steps
-
-    def make(self, context: Context) -> WrappedKey:
-        made: WrappedKey = self.steps(lambda: self.inner.make(context))
-        return made
-
-    def unwrap(self, wrapped: bytes, context: Context) -> DataKey:
-        key: DataKey = self.steps(lambda: self.inner.unwrap(wrapped, context))
-        return key
-
-
-@dataclass
-class SteppingTransport:
-    inner: Transport
-    steps: Steps
-
-    def call(self, operation: str, request: Mapping[str, Any]) -> Answer:
-        answer: Answer = self.steps(lambda: self.inner.call(operation, request))
-        return answer
-
-
-@dataclass
 class World:
     database: TestTables = field(default_factory=memory_stores)
     tenant: str = "t"
@@ -90,9 +66,9 @@ class World:
     def process(self, steps: Steps | None = None, transport: Transport | None = None) -> SubjectKeys:
         """Start a process that remembers nothing."""
         clock, steps = ManualClock(NOON), steps or Steps()
-        stepping = SteppingTransport(transport or self.database.transport, steps)
-        database = Database.connect(stepping, clock)
-        return SubjectKeys(database, self.database.tables, SteppingRing(self.ring, steps), self.tenant, KeyCache(clock))
+        database = Database.connect(watched(transport or self.database.transport, steps), clock)
+        ring = watched(self.ring, steps)
+        return SubjectKeys(database, self.database.tables, ring, self.tenant, KeyCache(clock))
 
     def check_told(self) -> None:
         """Every version of the row but the first is told of by one event, in order; the last one tells what is so."""
