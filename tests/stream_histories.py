@@ -28,7 +28,8 @@ from tests.promises import event
 STREAM = "s/1"
 CLIENTS: Final = 4
 OPERATIONS_EACH: Final = 6
-FAULTY_SHARE: Final = 0.4
+FAULTY_SHARES: Final = (0.05, 0.2, 0.4)
+"""Of the attempts: where much fails, less happens at the same time."""
 PATIENCE: Final = Budget(attempts_max=2, seconds_max=5.0)
 """Of each call: so little that many an outcome stays unknown."""
 
@@ -186,8 +187,10 @@ class History:
         assert times == sorted(set(times))
         return order
 
-    def _client(self, name: str, asked: list[tuple[Append, Expected]], share: float = FAULTY_SHARE) -> Client:
+    def _client(self, name: str, asked: list[tuple[Append, Expected]], share: float | None = None) -> Client:
         noise = random.Random(f"{self.seed} {name}")
+        if share is None:
+            share = FAULTY_SHARES[self.seed % len(FAULTY_SHARES)]
         clock = ManualClock()
         clock.jump(timedelta(seconds=noise.randint(-20, 20)))
         transport = FaultyTransport(

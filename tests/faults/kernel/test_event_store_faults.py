@@ -258,6 +258,23 @@ def test_a_late_request_that_can_never_be_granted_is_told_as_refused(database, c
     assert events_of(list(calm.read("a"))) == [event(1), event(9)]
 
 
+def test_who_expects_a_place_beyond_the_end_is_not_told_of_a_winner_who_came_later(database, calm, tenant):
+    """A last version and a winner are told of one moment: nobody wins at version 3 of a stream that ends at 1."""
+
+    class Overtaken:
+        def call(self, operation: str, request: Any) -> Answer:
+            answer = database.transport.call(operation, request)
+            if calm.last("a").version == 1:
+                calm.append("a", 1, [event(2)], commit_id="second")
+                calm.append("a", 2, [event(3)], commit_id="third")
+            return answer
+
+    with pytest.raises(StaleStream) as refused:
+        database.stores(ManualClock(), Overtaken()).of(tenant, "ann").append("a", 2, [event(9)], commit_id="mine")
+
+    assert (refused.value.last_version, refused.value.winner) == (1, None)
+
+
 def test_a_guarded_update_that_may_still_arrive_is_uncertain(database, calm, tenant):
     late: list[Callable[[], Answer]] = []
     key = balance_key(tenant)
