@@ -7,7 +7,11 @@ from holdfast.folds import Reducers
 from holdfast.json_patch import equal
 
 reducers: Final = Reducers()
-"""How streams become state, by category. Register yours here: `@reducers.register("orders", version=1)`."""
+"""
+How streams become state, by category. Register yours here: `@reducers.register("orders", version=1)`.
+
+And what events of old are made into first, by type and `dataschema`: `@reducers.upcaster("order.placed", version=1)`.
+"""
 
 
 def stream_not_found(stream: str) -> NotFound:

@@ -5,12 +5,13 @@ import random
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from holdfast import snapshots
 from holdfast.clock import ManualClock
 from holdfast.dynamodb import Database, DynamoEventStores
-from holdfast.folds import MERGE_PATCH, Folded, Reducer, Within
+from holdfast.folds import MERGE_PATCH, Folded, Reducer, Reducers, Within
 from holdfast.log import Hint, Indexer
 from holdfast.objects import MemoryObjects
 from holdfast.retry import deadline
@@ -186,6 +187,18 @@ def test_a_snapshot_of_an_older_reducer_is_not_used(world):
 
     assert folded.state == state_of(world.history, version=9_000)
     assert len(applied) == 9_000
+
+
+def test_a_snapshot_made_before_an_upcaster_was_added_is_not_used(world):
+    reducers = Reducers()
+    assert reducers.of(STREAM).label == MERGE_PATCH.label
+    for type_of in ("stock.moved", "stock.counted"):
+        reducers.upcaster(type_of, version=1)(
+            lambda event: msgspec.structs.replace(event, type="upcast", data={"upcast": True})
+        )
+    version = world.kept()[0] + 1
+
+    assert world.state(Within(version=version), reducers.of(STREAM)) == Folded({"upcast": True}, version, version, ())
 
 
 def test_snapshots_lie_apart_and_take_no_more_than_the_stream(world):

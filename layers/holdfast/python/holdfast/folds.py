@@ -9,10 +9,13 @@ An event never takes a state away: what it must not do (nest the state too deep,
 applicable, and a state that outgrows every answer is given up while it still fits into memory.
 
 Sealed events (see `holdfast.sealing`) are opened on the way. Those whose key is gone count, and change nothing.
+
+Events are stored as they were written, for ever; upcasters make of an old one what reducers know today.
 """
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -39,6 +42,7 @@ class FoldEvent(msgspec.Struct, frozen=True):
     time: datetime | None = None
     subject: str | None = None
     datacontenttype: str | None = None
+    dataschema: str | None = None
     data: Any = msgspec.UNSET
     sealed: Any = None
     shredkey: Any = None
@@ -67,6 +71,76 @@ Open = Callable[[Commit[bytes], bytes], bytes | None]
 """Opens a stored, sealed event of a commit: JSON with its `data`, or None if its key is gone."""
 
 
+Upcast = Callable[[FoldEvent], FoldEvent]
+"""
+Makes of an event what it would say in a newer schema: another `type` or `dataschema`, and the data that goes with it.
+
+It is a pure function. That an event counts was decided before, by what is stored of it.
+"""
+
+
+class Upcaster(msgspec.Struct, frozen=True):
+    """What is made of events of one type and `dataschema`. Raise *version* whenever results change."""
+
+    type: str
+    dataschema: str | None
+    version: int
+    upcast: Upcast
+
+
+class Upcasters:
+    """The upcasters of a service, at most one for a type and `dataschema`. They are applied one after the other."""
+
+    def __init__(self) -> None:
+        self._by_schema: dict[tuple[str, str | None], Upcaster] = {}
+
+    def add(self, upcaster: Upcaster) -> None:
+        schema = (upcaster.type, upcaster.dataschema)
+        if schema in self._by_schema:
+            raise ValueError(f"events {schema} have an upcaster already")
+        self._by_schema[schema] = upcaster
+
+    @property
+    def label(self) -> str:
+        """Tell apart what was folded with other ones, or with other versions of them; empty where there are none."""
+        known = sorted(
+            (each.type, each.dataschema is not None, each.dataschema or "", each.version)
+            for each in self._by_schema.values()
+        )
+        return f"+{sha256(repr(known).encode()).hexdigest()[:_LABEL_DIGITS]}" if known else ""
+
+    def upcast(self, event: FoldEvent, stored_bytes: int) -> tuple[FoldEvent, int]:
+        """
+        Make of an event what is applied of it, and say how many bytes that may hold.
+
+        Raises:
+            NotApplicable: an upcaster fails, or leads in a circle.
+        """
+        if (event.type, event.dataschema) not in self._by_schema:
+            return event, stored_bytes
+        try:
+            current = self._through(event)
+            if not current.has_data:
+                return current, stored_bytes
+            # Written and read, so that it is JSON and nobody else's: a fold changes what it is given.
+            data = msgspec.json.encode(current.data)
+            return msgspec.structs.replace(current, data=msgspec.json.decode(data)), stored_bytes + len(data)
+        except Exception as error:
+            raise NotApplicable(f"It could not be upcast: {error!r}") from error
+
+    def _through(self, event: FoldEvent) -> FoldEvent:
+        for _ in range(len(self._by_schema) + 1):
+            upcaster = self._by_schema.get((event.type, event.dataschema))
+            if upcaster is None:
+                return event
+            event = upcaster.upcast(event)
+        raise NotApplicable("The upcasters lead in a circle.")
+
+
+_LABEL_DIGITS: Final = 8
+NO_UPCASTERS: Final = Upcasters()
+
+
 def nothing_copied(_event: FoldEvent) -> int:
     return 0
 
@@ -85,10 +159,11 @@ class Reducer(msgspec.Struct, frozen=True):
     apply: Apply
     initial: Callable[[], Any] = dict
     copied_bytes_max: Callable[[FoldEvent], int] = nothing_copied
+    upcasters: Upcasters = NO_UPCASTERS
 
     @property
     def label(self) -> str:
-        return f"{self.name}@{self.version}"
+        return f"{self.name}@{self.version}{self.upcasters.label}"
 
 
 class Within(msgspec.Struct, frozen=True):
@@ -168,12 +243,13 @@ def fold(
                 subjects.add(event.shredkey)
                 event = msgspec.structs.replace(event, data=_OPENED.decode(content).data)
             try:
+                event, event_bytes = reducer.upcasters.upcast(event, len(stored))
                 state = reducer.apply(state, event)
                 applied += 1
             except NotApplicable:
                 unapplied.append(version)
                 continue
-            added_bytes_max += len(stored) + reducer.copied_bytes_max(event)
+            added_bytes_max += event_bytes + reducer.copied_bytes_max(event)
             if added_bytes_max > STATE_BYTES_MAX:
                 encode_state(state)
                 added_bytes_max = 0
@@ -253,13 +329,16 @@ _JSON_PATCH: Final = "application/json-patch+json"
 MERGE_PATCH: Final = Reducer("merge-patch", 1, apply_data, copied_bytes_max=_copied_bytes_max)
 
 A = TypeVar("A", bound=Apply)
+U = TypeVar("U", bound=Upcast)
 
 
 class Reducers:
-    """The reducers of a service, by stream category; `merge-patch` for all others."""
+    """The reducers of a service, by stream category; `merge-patch` for all others. Upcasters serve all of them."""
 
     def __init__(self) -> None:
         self._by_category: dict[str, Reducer] = {}
+        self._upcasters = Upcasters()
+        self._other = msgspec.structs.replace(MERGE_PATCH, upcasters=self._upcasters)
 
     def register(self, category: str, *, version: int, initial: Callable[[], Any] = dict) -> Callable[[A], A]:
         """Make the decorated function the reducer of every stream of *category*."""
@@ -267,10 +346,19 @@ class Reducers:
         def keep(apply: A) -> A:
             if category in self._by_category:
                 raise ValueError(f"category {category!r} has a reducer already")
-            self._by_category[category] = Reducer(category, version, apply, initial)
+            self._by_category[category] = Reducer(category, version, apply, initial, upcasters=self._upcasters)
             return apply
 
         return keep
 
+    def upcaster(self, event_type: str, *, dataschema: str | None = None, version: int) -> Callable[[U], U]:
+        """Have the decorated function applied to every event of *event_type* and *dataschema* before it is folded."""
+
+        def keep(upcast: U) -> U:
+            self._upcasters.add(Upcaster(event_type, dataschema, version, upcast))
+            return upcast
+
+        return keep
+
     def of(self, stream: str) -> Reducer:
-        return self._by_category.get(category_of(stream), MERGE_PATCH)
+        return self._by_category.get(category_of(stream), self._other)
