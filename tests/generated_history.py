@@ -51,8 +51,12 @@ class Change:
         return msgspec.json.encode(event, order="sorted")
 
 
-def changes(events: int, seed: int = 1) -> Iterator[Change]:
-    """Make *events* changes, spread over three years; those of one commit are recorded at once."""
+def changes(events: int, seed: int = 1, *, early_share: float = EARLY_SHARE) -> Iterator[Change]:
+    """
+    Make *events* changes, spread over three years; those of one commit are recorded at once.
+
+    Of them *early_share* claim to have happened in the future.
+    """
     noise = random.Random(seed)
     step = YEARS / events
     for version in range(1, events + 1):
@@ -61,7 +65,7 @@ def changes(events: int, seed: int = 1) -> Iterator[Change]:
         happened = BEGIN + step * version
         if noise.random() < LATE_SHARE:
             happened -= timedelta(days=noise.expovariate(1 / LATE_DAYS_MEAN))
-        elif noise.random() < EARLY_SHARE:
+        elif noise.random() < early_share:
             happened += timedelta(days=noise.expovariate(1 / EARLY_DAYS_MEAN))
         name = f"item-{noise.randrange(MEMBERS)}"
         value = None if noise.random() < REMOVED_SHARE else {"count": noise.randrange(1_000), "by": version}

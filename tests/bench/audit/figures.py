@@ -28,6 +28,8 @@ class Sizes(msgspec.Struct, frozen=True):
     read_events: int
     history_events: tuple[int, ...]
     """Lengths of the stream whose states are asked for."""
+    late_events: int
+    """Of these lengths, the one at which a log that follows late is measured as well."""
     states: int
     """Asked for at each length, each compared with the plainest fold."""
     replays: int
@@ -36,6 +38,8 @@ class Sizes(msgspec.Struct, frozen=True):
     scans: int
     served: int
     """Calls over HTTP."""
+    served_events: int
+    """Length of the stream whose states at random times are asked for over HTTP."""
     burst: int
     """Commits appended at once, before it is measured how long read models take to follow."""
     verified_shapes: tuple[tuple[str, int, int], ...]
@@ -49,12 +53,14 @@ FULL: Final = Sizes(
     direct_batches=40,
     read_events=5_000,
     history_events=(1_000, 10_000, 100_000, 1_000_000),
+    late_events=100_000,
     states=200,
     replays=5,
     view_events=100_000,
     searches=100,
     scans=5,
     served=200,
+    served_events=100_000,
     burst=400,
     verified_shapes=(("in commits of 250", 4_000, 250), ("in commits of 1", 100_000, 1)),
 )
@@ -65,12 +71,14 @@ SMALL: Final = Sizes(
     direct_batches=4,
     read_events=1_000,
     history_events=(1_000, 3_000),
+    late_events=3_000,
     states=12,
     replays=1,
     view_events=2_000,
     searches=10,
     scans=1,
     served=10,
+    served_events=3_000,
     burst=20,
     verified_shapes=(("in commits of 250", 40, 250),),
 )

@@ -5,6 +5,7 @@ What is appended stays in the log of the tenant `bench`, as it must. When an eve
 own tables, every few milliseconds: that costs the service less than asking its door.
 """
 
+import random
 import statistics
 import time
 import uuid
@@ -17,6 +18,8 @@ from typing import Any, Final
 from functions.audit.domain.views import EVENTS
 from holdfast.clock import SystemClock
 from holdfast.dynamodb import Tables
+from holdfast.dynamodb.reads import query
+from holdfast.folds import MERGE_PATCH
 from holdfast.log import LogReader
 from holdfast.log.values import partition_of
 from holdfast.projections.reader import ViewReader
@@ -27,22 +30,28 @@ from holdfast_client.events import Event
 from holdfast_client.local import find_home, find_local_stack
 from stacks.tokens import create_token
 from tests.bench.audit.engine import Place, Trail
-from tests.bench.audit.figures import Figure, Sizes, Wrong, percentiles, rounded, timed
+from tests.bench.audit.figures import Figure, Sizes, Wrong, percentiles, progress, rounded, timed
+from tests.bench.audit.states import WARM_MILLISECONDS
+from tests.generated_history import BEGIN, YEARS, batched, changes, state_of
 
 TENANT: Final = "bench"
 SCOPES: Final = ("audit:append", "audit:read", "audit:search")
 BATCH: Final = 250
 POLL_SECONDS: Final = 0.005
-SEEN_SECONDS_MAX: Final = 60.0
+SEEN_SECONDS_MAX: Final = 120.0
 """After which an event that cannot be seen is given up."""
 DRAINED_SECONDS: Final = 30.0
+KEPT_WITHIN: Final = 3_000
+"""Events of a stream behind its newest snapshot, at most, when all that were due are kept."""
+SEED: Final = 7
 AT_ONCE: Final = 4
 """Writers of the burst."""
 
 
 def measure(place: Place, sizes: Sizes) -> list[Figure]:
     with audit() as door:
-        return [*of_the_door(door, sizes), *of_lags(door, Lags(place), sizes)]
+        lags = Lags(place)
+        return [*of_the_door(door, sizes), of_history(door, lags, sizes), *of_lags(door, lags, sizes)]
 
 
 @contextmanager
@@ -92,6 +101,16 @@ class Lags:
     def until_logged(self, stream: str, version: int) -> float:
         return self._until(lambda: self._log.watermark(stream).version >= version)
 
+    def until_kept(self, stream: str, version: int) -> float:
+        """Wait for a snapshot near the stream's end."""
+        pk = f"N#{TENANT}#{MERGE_PATCH.label}#{stream}"
+
+        def is_kept() -> bool:
+            newest = next(query(self._log.database, self._log.tables.log, pk, newest_first=True, limit=1), None)
+            return newest is not None and version - int(newest["sk"]) < KEPT_WITHIN
+
+        return self._until(is_kept)
+
     def until_viewed(self, stream: str) -> float:
         """Wait for the stream's newest event in the log."""
         position = self._log.watermark(stream).position
@@ -106,6 +125,38 @@ class Lags:
                 raise Wrong(f"What was appended could not be seen for {SEEN_SECONDS_MAX:.0f} s.")
             time.sleep(POLL_SECONDS)
         return time.perf_counter() - started
+
+
+def of_history(door: Audit, lags: Lags, sizes: Sizes) -> Figure:
+    """Import three years, let the log follow, and ask for states at random times, each compared with a plain fold."""
+    stream = f"bench/{uuid.uuid4().hex[:8]}-years"
+    history, version = list(changes(sizes.served_events, early_share=0.0)), 0
+    with progress(f"importing {len(history):,} events", len(history)) as show:
+        for commit in batched(history):
+            happened = [Event(type="bench.happened", time=each.time, data=each.patch) for each in commit]
+            version = door.append(stream, happened, version).version
+            show(version)
+    lags.until_logged(stream, version)
+    lags.until_kept(stream, version)
+    noise, seconds = random.Random(SEED), list[float]()
+    for _ in range(sizes.served):
+        at = BEGIN + YEARS * noise.random()
+        started = time.perf_counter()
+        found = door.state(stream, at=at)
+        seconds.append(time.perf_counter() - started)
+        if found.state != state_of(history, at=at):
+            raise Wrong(f"The state of {stream} at {at} is not what its events say.")
+    told = percentiles(seconds)
+    return Figure(
+        name="state over HTTP at a random time, 95th percentile",
+        value=told["p95"],
+        unit="ms",
+        repeats=len(seconds),
+        size=f"{len(history)} events, one client",
+        target=WARM_MILLISECONDS,
+        at_most=True,
+        more=told,
+    )
 
 
 def of_lags(door: Audit, lags: Lags, sizes: Sizes) -> list[Figure]:

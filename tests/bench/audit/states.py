@@ -2,7 +2,9 @@
 Past states of streams of growing length over three years: hot, after all has been archived, and by full replay.
 
 Every answer is compared with the plainest fold of the same history; one that is wrong ends the bench. A stream grows as
-it does in service: its log follows, and its snapshots are kept along the way, never afterwards.
+it does in service: its log follows, and its snapshots are kept along the way. Beside it one of the same length is
+appended whole before its log follows, as after an import; and in one a few events claim to happen in the future, which
+keeps snapshots that hold them from all times before.
 """
 
 import gc
@@ -19,17 +21,22 @@ from holdfast.folds import MERGE_PATCH, Within, fold
 from holdfast.log import Hint
 from tests.bench.audit.engine import Place, Trail, refuse
 from tests.bench.audit.figures import Figure, Sizes, Wrong, against, percentiles, progress, rounded, tell, timed
-from tests.generated_history import BEGIN, YEARS, Change, batched, changes, state_of
+from tests.generated_history import BEGIN, EARLY_SHARE, YEARS, Change, batched, changes, state_of
 
 STREAM: Final = "made/1"
 FOLLOWED_AFTER: Final = 4
 """Commits after which log and snapshots follow; they follow several at a time when appends are quick."""
+KEEPS_MAX: Final = 1_000
+"""Calls until all snapshots of a log that followed late are kept."""
+ARCHIVES_MAX: Final = 200
+"""Runs of the archiver, each as long as it may take in service, until everything is archived."""
 AGED: Final = timedelta(days=100)
 SEED: Final = 7
 WARM_MILLISECONDS: Final = 200
 """How soon a state at any time is answered on the local engine."""
 SLOWER_ARCHIVED: Final = 3.0
 FASTER_THAN_REPLAY: Final = 50.0
+SLOWER_FOLLOWED_LATE: Final = 2.0
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -57,29 +64,96 @@ def measure(place: Place, sizes: Sizes) -> tuple[list[Figure], list[Point]]:
     """Measure all lengths hot, then archive everything, and ask the same again."""
     grown, hot, replays = [], [], list[float]()
     for events in sizes.history_events:
-        history = list(changes(events))
+        history = list(changes(events, early_share=0.0))
         trail = Trail(place)
         grow(trail, history)
-        noise = random.Random(SEED)
-        moments = [moment(events, noise) for _ in range(sizes.states)]
-        tell(f"  {events:,} events: folding {len(moments)} states the plainest way")
-        asked = tuple(Asked(within, expected(history, within)) for within in moments)
+        asked = asked_of(history, sizes.states)
         if events == sizes.history_events[-1]:
             replays = [replayed(trail, each) for each in asked if each.within.at][: sizes.replays]
         del history
         gc.collect()
         grown.append(Grown(trail, events, asked))
         hot.append([answered(trail, each) for each in asked])
+    others = [
+        *of_following_late(place, sizes, hot[sizes.history_events.index(sizes.late_events)]),
+        of_claims(place, sizes),
+    ]
     archive(grown[-1].trail)
     archived = [[answered(each.trail, one) for one in each.asked] for each in grown]
     points = [
         Point(each.events, percentiles(hot[number]), percentiles(archived[number])) for number, each in enumerate(grown)
     ]
-    return figures(sizes, grown[-1], points, replays), points
+    return figures(sizes, grown[-1], points, replays) + others, points
 
 
-def grow(trail: Trail, history: Sequence[Change]) -> None:
-    """Append a history, each commit at its own time; let log and snapshots follow."""
+def asked_of(history: Sequence[Change], states: int) -> tuple[Asked, ...]:
+    """Draw moments, and fold what was so then the plainest way."""
+    tell(f"  {len(history):,} events: folding {states} states the plainest way")
+    noise = random.Random(SEED)
+    moments = [moment(len(history), noise) for _ in range(states)]
+    return tuple(Asked(within, expected(history, within)) for within in moments)
+
+
+def of_following_late(place: Place, sizes: Sizes, along_the_way: Sequence[float]) -> list[Figure]:
+    """Append everything, then index it at once, then keep its snapshots; and ask as if it had been otherwise."""
+    history = list(changes(sizes.late_events, early_share=0.0))
+    trail = Trail(place)
+    grow(trail, history, is_followed=False)
+    trail.indexer().index([Hint(trail.tenant, STREAM, len(history))])
+    seconds = timed(lambda: keep_all(trail))
+    told = percentiles([answered(trail, each) for each in asked_of(history, sizes.states)])
+    beside = percentiles(along_the_way)["p50"]
+    size = f"{sizes.late_events} events"
+    return [
+        Figure(
+            name="state of a stream whose log followed late",
+            value=told["p50"],
+            unit="ms",
+            repeats=sizes.states,
+            size=size,
+            peer="followed along the way",
+            peer_value=beside,
+            ratio=rounded(told["p50"] / beside),
+            target=SLOWER_FOLLOWED_LATE,
+            at_most=True,
+            more=told,
+        ),
+        Figure(
+            name="snapshots of a stream whose log followed late",
+            value=rounded(sizes.late_events / seconds),
+            unit="events/s",
+            repeats=1,
+            size=size,
+        ),
+    ]
+
+
+def of_claims(place: Place, sizes: Sizes) -> Figure:
+    """Ask for states of a stream in which a few events claim to happen in the future."""
+    history = list(changes(sizes.late_events))
+    trail = Trail(place)
+    grow(trail, history)
+    told = percentiles([answered(trail, each) for each in asked_of(history, sizes.states)])
+    return Figure(
+        name="state of a stream with claims of the future",
+        value=told["p50"],
+        unit="ms",
+        repeats=sizes.states,
+        size=f"{sizes.late_events} events, 1 of {round(1 / EARLY_SHARE)} claims to be up to months ahead",
+        more=told,
+    )
+
+
+def keep_all(trail: Trail) -> None:
+    """Keep the snapshots that are due, as often as it takes."""
+    for _ in range(KEEPS_MAX):
+        if trail.snapshots().keep(STREAM, MERGE_PATCH).is_done:
+            return
+    raise Wrong("The snapshots were not done.")
+
+
+def grow(trail: Trail, history: Sequence[Change], *, is_followed: bool = True) -> None:
+    """Append a history, each commit at its own time; let log and snapshots follow, if they do."""
     store, indexer, version = trail.store(), trail.indexer(), 0
     with progress(f"growing to {len(history):,} events", len(history)) as show:
         for number, commit in enumerate(batched(history)):
@@ -87,7 +161,7 @@ def grow(trail: Trail, history: Sequence[Change]) -> None:
             stored = [change.stored() for change in commit]
             answer = store.append(STREAM, version, stored, commit_id=f"commit-{commit[0].version}")
             version = answer.version
-            if number % FOLLOWED_AFTER == 0 or version == len(history):
+            if is_followed and (number % FOLLOWED_AFTER == 0 or version == len(history)):
                 indexer.index([Hint(trail.tenant, STREAM, answer.first_version)])
                 trail.snapshots(store).keep(STREAM, MERGE_PATCH)
             show(version)
@@ -136,9 +210,10 @@ def archive(trail: Trail) -> None:
     """Move all commits of all tenants out of the table, but each stream's newest."""
     tell("  archiving everything")
     trail.move_to(BEGIN + YEARS + AGED)
-    report = Archiver(trail.database, trail.tables, trail.objects, refuse).run()
-    if not report.is_done:
-        raise Wrong("The archive was not done.")
+    for _ in range(ARCHIVES_MAX):
+        if Archiver(trail.database, trail.tables, trail.objects, refuse).run().is_done:
+            return
+    raise Wrong("The archive was not done.")
 
 
 def figures(sizes: Sizes, longest: Grown, points: Sequence[Point], replays: Sequence[float]) -> list[Figure]:
