@@ -20,7 +20,7 @@ from holdfast.objects import MemoryObjects, Objects
 from holdfast.streams import StaleStream
 from holdfast.testing import FAULTS, Crash, FaultyTransport, Fuse, Killed, at_every_crash, watched
 from tests.archive_lab import ArchiveLab, archive_lab, streams_together
-from tests.soak import IS_SOAK, examples, until_delivered
+from tests.soak import IS_SOAK, until_delivered
 
 BUSY, QUIET, WOKEN, ONCE = streams_together(4)
 """Streams of one partition: one goes on, one has ended, one went on after a range was archived, one is one commit."""
@@ -150,8 +150,13 @@ def between_every_two_calls(happen: Callable[[ArchiveLab], object]) -> None:
     lab.check()
 
 
-def inside_each_call(happen: Callable[[ArchiveLab], object], calls: range | None = None) -> None:
-    for at in calls or range(1, calls_of_one_run() + 1):
+def some_calls(first: int = 1, step: int = 2) -> range:
+    """Number the calls of one run; normally every second."""
+    return range(1, calls_of_one_run() + 1) if IS_SOAK else range(first, calls_of_one_run() + 1, step)
+
+
+def inside_each_call(happen: Callable[[ArchiveLab], object], calls: range) -> None:
+    for at in calls:
         lab = world()
         between = Between.at(lab, at, happen)
         archive(lab, between.transport, between.objects)
@@ -179,7 +184,7 @@ def test_a_stream_that_wakes_up_in_any_call_loses_nothing():
         lab.index()
         lab.check()
 
-    for at in range(1, calls_of_one_run() + 1):
+    for at in some_calls():
         lab = world()
         between = Between.at(lab, at, wake)
         archive(lab, between.transport, between.objects)
@@ -192,7 +197,7 @@ def test_a_stream_that_wakes_up_in_any_call_loses_nothing():
 
 
 def test_another_archiver_may_run_inside_any_call():
-    inside_each_call(archive)
+    inside_each_call(archive, some_calls())
 
 
 @pytest.mark.parametrize(("number", "calls"), [(0, 4), (1, 8), (2, 16)])
@@ -202,7 +207,7 @@ def test_another_archiver_may_be_killed_inside_any_call(number, calls):
             act(lab, Fuse(calls))
 
     # Normally each of the three is killed inside every third call, and together they are inside all.
-    inside_each_call(killed, range(1 + number * (not IS_SOAK), calls_of_one_run() + 1, examples(3, soak=1)))
+    inside_each_call(killed, some_calls(1 + number, 3))
 
 
 def test_another_may_archive_this_range_and_the_next_inside_any_call():
@@ -215,7 +220,7 @@ def test_another_may_archive_this_range_and_the_next_inside_any_call():
         archive(lab)
         lab.check()
 
-    for at in range(1, calls_of_one_run() + 1):
+    for at in some_calls():
         lab = world()
         between = Between.at(lab, at, overtake)
         archive(lab, between.transport, between.objects)
@@ -250,7 +255,7 @@ def test_who_reads_while_it_is_archived_reads_all_of_it(read):
 @pytest.mark.parametrize("fault", sorted(FAULTS))
 def test_one_fault_at_any_call_is_survived(fault):
     """Normally at every fourth, by itself."""
-    for at in range(1, calls_of_one_run() + 1, examples(4, soak=1)):
+    for at in some_calls(step=4):
         lab = world()
         archive(lab, FaultyTransport(lab.transport, [None] * (at - 1) + [fault]))
         finish(lab)

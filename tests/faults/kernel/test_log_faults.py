@@ -17,7 +17,7 @@ from holdfast.retry import deadline
 from holdfast.testing import FAULTS, Crash, FaultyTransport, Fuse, at_every_crash
 from tests.log_lab import LogLab, log_lab
 from tests.memory_dynamodb import MemoryTransport, reading
-from tests.soak import until_delivered
+from tests.soak import examples, until_delivered
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def index(lab: LogLab, fuse: Fuse) -> None:
     lab.indexer(fuse.wrap(lab.transport)).index(hints)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(examples(1, soak=5)))
 def test_killed_before_or_after_any_call_it_goes_on_where_it_was(seed):
     def make() -> LogLab:
         lab, noise = log_lab(), random.Random(seed)
