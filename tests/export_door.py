@@ -1,15 +1,18 @@
 """The doors that an export is fetched through, without a network: real pages and anchors of a made log."""
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from holdfast.anchors import Anchors, MemorySigner, public_keys
+from holdfast.clock import from_micros
 from holdfast.errors import NotFound, ServiceError
 from holdfast.exporting import Exporter, Place
 from holdfast.log.bodies import Bodies
+from holdfast.log.missing import Missing
 from holdfast.objects import MemoryObjects
 from holdfast_client.conversation import Answer, Call, Request
 from holdfast_client.errors import read_failure
@@ -66,6 +69,13 @@ class ExportDoor:
                 page = self.exporter.page(int(query["partition"]), int(query["from_leaf"]), place)
                 following = msgspec.json.encode(page.following).decode() if page.following else None
                 return {"lines": page.lines, "cursor": following}
+            case ["log", "missing"]:
+                start = msgspec.json.decode(query["cursor"]) if "cursor" in query else None
+                found = Missing(self.lab.database(), self.lab.tables, self.lab.tenant).slice(start, pages_max=1)
+                cursor = msgspec.json.encode(found.following).decode() if found.following else None
+                return {"items": found.behind, "commits": found.commits, "cursor": cursor}
+            case ["log", partition]:
+                return self.entries(int(partition), int(query["after"]), int(query["limit"]))
             case ["log", partition, "head"]:
                 head = self.lab.log().head(int(partition))
                 recorded_at = None
@@ -87,3 +97,25 @@ class ExportDoor:
                 return public_keys([self.signer.public_key])
             case _:
                 raise AssertionError(path)
+
+    def entries(self, partition: int, after: int, limit: int) -> Any:
+        head = self.lab.log().head(partition)
+        entries = list(islice(self.lab.log().entries(partition, after, until=head.position), limit))
+        follows = bool(entries) and entries[-1].last_position < head.position
+        items = [
+            {
+                "position": entry.position,
+                "leaf": entry.leaf,
+                "recorded_at": from_micros(entry.reference.recorded_at),
+                **{
+                    name: getattr(entry.reference, name)
+                    for name in ("events", "stream", "first_version", "commit_id", "leaf_hash")
+                },
+            }
+            for entry in entries
+        ]
+        return {
+            "partition": partition,
+            "entries": items,
+            "next_after": entries[-1].last_position if follows else None,
+        }

@@ -17,7 +17,7 @@ from holdfast.log.values import PARTITIONS, Head, log_id, partition_of
 from holdfast.proofs import leaf_hash, node_hash, root
 from holdfast.streams import MemoryEventStores, RawCodec
 from holdfast.streams.packing import header_of, root_of
-from holdfast_client import verifier_lines
+from holdfast_client import export_lines
 from holdfast_client.export import closed
 
 SERVICE = "audit"
@@ -105,13 +105,13 @@ class ExportedLog:
         self.anchors.append(Anchor(signed, signer.sign(signed), key_id_of(signer), leaves))
         return self.anchors[-1]
 
-    def manifest(self, from_leaves: Mapping[int, int] | None = None) -> verifier_lines.Manifest:
+    def manifest(self, from_leaves: Mapping[int, int] | None = None) -> export_lines.Manifest:
         extents = [
-            verifier_lines.Extent(partition, (from_leaves or {}).get(partition, 0), len(lines))
+            export_lines.Extent(partition, (from_leaves or {}).get(partition, 0), len(lines))
             for partition, lines in self.commits.items()
         ]
         log = log_id(SERVICE, TENANT)
-        return verifier_lines.Manifest(
+        return export_lines.Manifest(
             v=1, service=SERVICE, tenant=TENANT, log_id=log, exported_at="2026-01-01T00:00:00Z", partitions=extents
         )
 

@@ -25,8 +25,9 @@ from holdfast.envelope_kms import KmsKeyRing
 from holdfast.errors import Unavailable
 from holdfast.exporting import Exporter
 from holdfast.log import Entry, Indexer, LogReader, Reference
-from holdfast.log.bodies import Bodies, Lost, Stored
+from holdfast.log.bodies import Bodies, Stored
 from holdfast.log.indexer import OnBroken, OnGrowth
+from holdfast.log.missing import Missing
 from holdfast.log.repair import Repair
 from holdfast.log.values import SOLE
 from holdfast.objects import Objects, S3Objects
@@ -109,6 +110,10 @@ def indexer(on_broken: OnBroken, on_growth: OnGrowth) -> Indexer:
     return Indexer(database(), tables(), on_broken, on_growth)
 
 
+def missing_of(tenant: str) -> Missing:
+    return Missing(database(), tables(), tenant)
+
+
 def repair(on_broken: OnBroken, on_growth: OnGrowth) -> Repair:
     return Repair(database(), tables(), indexer(on_broken, on_growth))
 
@@ -183,8 +188,8 @@ def _now() -> Instant:
     return Instant(clock.now(), clock.monotonic())
 
 
-def exporter_of(tenant: str, on_lost: Callable[[Lost], None]) -> Exporter:
-    return Exporter(log_of(tenant), bodies(), on_lost)
+def exporter_of(tenant: str, on_damaged: Callable[[Exception], None]) -> Exporter:
+    return Exporter(log_of(tenant), bodies(), on_damaged)
 
 
 def snapshots_of(tenant: str) -> Snapshots:

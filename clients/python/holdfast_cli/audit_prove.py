@@ -1,5 +1,6 @@
 """`./holdfast audit prove`: that one event is in what was signed, checked here and not by the service."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +16,8 @@ from holdfast_client import Holdfast, Invalid
 if TYPE_CHECKING:
     from holdfast_client.audit_queries import Proof
     from holdfast_client.export import Export
+    from holdfast_client.export_lines import Anchor
     from holdfast_client.proving import Shown
-    from holdfast_client.verifier_lines import Anchor
 
 
 def prove(
@@ -40,14 +41,15 @@ def prove(
         raise Failure(
             "broken",
             f"This event is not what was signed. {visible(result.reason)}",
-            facts={"result": "broken", **msgspec.to_builtins(result)},
+            facts={"result": "broken", **asdict(result)},
         )
     _tell(result, as_json=json)
 
 
 def _fetched(holdfast: Holdfast, fetching: "Export", stream: str, version: int) -> "tuple[Proof, Anchor]":
     """Fetch a proof under the newest anchor; of an event that it does not cover yet, under the one that will."""
-    from holdfast_client.proving import head_of  # noqa: PLC0415 - only those who verify pay for it
+    from holdfast_client.audit_queries import partition_of  # noqa: PLC0415 - only those who verify pay for it
+    from holdfast_client.proving import head_of  # noqa: PLC0415
 
     anchor = fetching.anchor()
     head = head_of(anchor, stream) if anchor else None
@@ -57,9 +59,10 @@ def _fetched(holdfast: Holdfast, fetching: "Export", stream: str, version: int) 
         except Invalid as error:
             if error.code != "invalid_range":
                 raise
-    # Asked first without an anchor: of a stream that does not exist, none will ever cover anything.
-    holdfast.audit.page(stream, max(0, version - 1), limit=1)
-    anchor = fetching.covering()
+    # Asked first without an anchor: of a stream that does not exist, none will ever cover anything; and until the log
+    # has taken the event in, the call is repeated.
+    proof = holdfast.audit.prove(stream, version)
+    anchor = fetching.anchored({partition_of(stream): proof.size})
     head = head_of(anchor, stream) if anchor else None
     if anchor is None or head is None:
         raise Failure("not_anchored_yet", "This event is in no signed anchor yet; repeat in a minute.")

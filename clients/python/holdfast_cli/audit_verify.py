@@ -15,15 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import msgspec
 import typer
 
 from holdfast_cli.failures import ExitCode, Failure
 from holdfast_cli.places import AUDIT_URL_VARIABLE, TOKEN_VARIABLE, connect, home
 from holdfast_cli.terminal import JsonFlag, print_json, progress_bar, say, visible
+from holdfast_client.errors import Unavailable
 
 if TYPE_CHECKING:
     from holdfast_client.export import Export
+    from holdfast_client.export_lines import Anchor
     from holdfast_client.verifier import Broken, Proven, State
 
 VERIFIER_DIRECTORY: Final = "verifier"
@@ -46,7 +47,7 @@ def export(
         fetching = Export.of(holdfast.audit)
         anchor = fetching.anchor()
         if anchor is None or not anchor.heads:
-            anchor = fetching.covering()
+            anchor = fetching.anchored(fetching.heads())
         if anchor is None:
             raise Failure("nothing_stored", "Nothing is stored yet, so there is nothing to export.")
         with _progress(sum(fetching.heads().values())) as show:
@@ -85,10 +86,10 @@ def verify(
 
 
 def _verify_file(exported: Path, key: Path | None, state: Path | None) -> "Proven | Broken":
-    from holdfast_client.export import read_lines  # noqa: PLC0415 - only those who verify pay for it
+    from holdfast_client.verifier import read_lines  # noqa: PLC0415 - only those who verify pay for it
     from holdfast_client.verifier import verify as check  # noqa: PLC0415
 
-    pinned = _read(key or _directory() / KEY_FILE, "no_key", "Give the key that you have pinned with --key PEM.")
+    pinned = _read(key or _directory() / KEY_FILE, "Give the key that you have pinned with --key PEM.")
     if not exported.is_file():
         raise Failure("no_file", f"{exported} is no file that can be read.")
     with _progress(None) as show:
@@ -106,12 +107,34 @@ def _verify_service(key: Path | None, state: Path | None) -> "tuple[Proven | Bro
         if state is None and is_local():
             state = _directory() / STATE_FILE
         seen = _state(state)
-        anchor = fetching.covering()
+        anchor = _covering(fetching)
         if anchor is None:
             return Broken("The service says that nothing is stored, and something was.") if seen else None, None
         with _progress(sum(fetching.heads().values())) as show:
             lines = fetching.lines(anchor, seen_seq=seen.seq if seen else None)
             return check(_Counted(lines, show), pinned, seen), state
+
+
+def _covering(fetching: "Export") -> "Anchor | None":
+    """
+    Wait for an anchor that covers what is stored now.
+
+    Raises:
+        Failure: commits are stored that the log does not take in.
+    """
+    try:
+        with _progress(None) as show:
+            return fetching.covering(show=show)
+    except Unavailable as error:
+        if error.code != "not_in_log":
+            raise
+        raise Failure(
+            error.code,
+            f"{error.detail} Either the indexer stands still, or these streams are broken: it has told of each as "
+            "integrity.failed.",
+            next_command="./holdfast doctor",
+            facts=error.facts,
+        ) from error
 
 
 def _tell(result: "Proven | Broken", remembered: Path | None, *, as_json: bool) -> None:
@@ -126,7 +149,7 @@ def _tell(result: "Proven | Broken", remembered: Path | None, *, as_json: bool) 
             facts={"result": "broken", "reason": result.reason, **place},
         )
     if remembered:
-        _writing(remembered, lambda: _remember(remembered, msgspec.json.encode(result.state)))
+        _writing(remembered, lambda: _remember(remembered, result.state.to_bytes()))
     state = result.state
     if as_json:
         print_json(
@@ -165,7 +188,7 @@ def pinned_key(key: Path | None, fetching: "Export") -> bytes:
     Raises:
         Failure: there is none, or the local stack names another key than before.
     """
-    return _read(key, "no_key", "It cannot be read.") if key else _pinned_locally(fetching)
+    return _read(key, "It cannot be read.") if key else _pinned_locally(fetching)
 
 
 def _pinned_locally(fetching: "Export") -> bytes:
@@ -188,7 +211,7 @@ def _pinned_locally(fetching: "Export") -> bytes:
         say(f"The key was taken from the local stack itself, at first sight, and pinned in {file}.")
         say("  From now on only this key counts. Of any other service, get the key on a path of its own.")
         return named
-    pinned = _read(file, "no_key", "It cannot be read.")
+    pinned = _read(file, "It cannot be read.")
     if pinned != named:
         raise Failure(
             "key_changed",
@@ -225,11 +248,24 @@ def _directory() -> Path:
     return home() / VERIFIER_DIRECTORY
 
 
-def _read(file: Path, code: str, advice: str) -> bytes:
+def _read(file: Path, advice: str) -> bytes:
+    """
+    Read pinned keys.
+
+    Raises:
+        Failure: there are none, or others than are signed with.
+    """
+    from holdfast_client.verifier import keys_of  # noqa: PLC0415 - only those who verify pay for it
+
     try:
-        return file.read_bytes()
+        pinned = file.read_bytes()
+        keys_of(pinned)
     except OSError as error:
-        raise Failure(code, f"There is no key in {file}: {error.strerror}. {advice}") from error
+        raise Failure("no_key", f"There is no key in {file}: {error.strerror}. {advice}") from error
+    except ValueError as error:
+        detail = f"{file} holds something else than public keys on the curve P-256, in PEM: {error}"
+        raise Failure("invalid_key", detail, exit_code=ExitCode.USAGE) from error
+    return pinned
 
 
 def _state(file: Path | None) -> "State | None":
@@ -239,8 +275,8 @@ def _state(file: Path | None) -> "State | None":
     if file is None or not file.exists():
         return None
     try:
-        return msgspec.json.decode(file.read_bytes(), type=State)
-    except (OSError, msgspec.MsgspecError) as error:
+        return State.from_bytes(file.read_bytes())
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise Failure(
             "bad_state",
             f"What was proven before cannot be read from {file}: {error}. Without it, this would be no check.",

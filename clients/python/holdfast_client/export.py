@@ -8,7 +8,6 @@ although the log goes on.
 import gzip
 import os
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,33 +18,41 @@ from urllib.parse import urlencode
 import msgspec
 
 from holdfast_client.audit import Audit
+from holdfast_client.audit_queries import PARTITIONS, LogHead, LogPage, partition_of
 from holdfast_client.conversation import Call, Request
 from holdfast_client.errors import NotFound, Unavailable
 from holdfast_client.events import time_text
+from holdfast_client.export_lines import Anchor, End, Extent, Manifest, log_of
 from holdfast_client.transport import Transport
-from holdfast_client.verifier import Unreadable
-from holdfast_client.verifier_lines import PARTITIONS, Anchor, End, Extent, HeadLeaf, Manifest, Statement
 
 COVER_SECONDS_MAX: Final = 60.0
-"""How long to wait until an anchor covers what was stored when one began to wait."""
-SETTLE_SECONDS_MAX: Final = 10.0
-"""How long of that to wait for the log to take in what has just been appended."""
+"""How long to wait until the log holds, and an anchor covers, what was stored when one began to wait."""
 POLL_SECONDS: Final = 1.0
 ANCHORS_MAX: Final = 500
 """Anchors fetched for one export; of a longer chain the newest."""
-LINE_BYTES_MAX: Final = 64_000_000
-"""One line of a file: more than the largest commit takes."""
+LOG_PAGE_ENTRIES: Final = 1_000
+"""Commits asked for with one page of the log."""
+NAMED_MAX: Final = 5
+"""Streams that an error names, of however many."""
 
-_GZIP_MAGIC: Final = b"\x1f\x8b"
 _encode = msgspec.json.Encoder().encode
 
 
-class LogHead(msgspec.Struct, frozen=True):
-    """How far one partition has come."""
+class Behind(msgspec.Struct, frozen=True):
+    """A stream of which commits are stored that the log does not hold."""
 
-    partition: int
-    size: int
-    root: bytes = b""
+    stream: str
+    logged: int
+    """The version up to which the log holds it."""
+    version: int
+    """The version at which the newest of these commits begins."""
+    commits: int
+
+
+class _BehindPage(msgspec.Struct, frozen=True):
+    items: list[Behind]
+    commits: int
+    cursor: str | None = None
 
 
 class ExportPage(msgspec.Struct, frozen=True):
@@ -67,6 +74,14 @@ class ExportCalls:
     def page(self, partition: int, from_leaf: int, cursor: str | None) -> Call[ExportPage]:
         query = {"partition": str(partition), "from_leaf": str(from_leaf)} | ({"cursor": cursor} if cursor else {})
         return self._get(f"/v1/export?{urlencode(query)}", ExportPage)
+
+    def behind(self, cursor: str | None) -> Call[_BehindPage]:
+        query = f"?{urlencode({'cursor': cursor})}" if cursor else ""
+        return self._get(f"/v1/log/missing{query}", _BehindPage)
+
+    def log(self, partition: int, after: int) -> Call[LogPage]:
+        query = urlencode({"after": str(after), "limit": str(LOG_PAGE_ENTRIES)})
+        return self._get(f"/v1/log/{partition}?{query}", LogPage)
 
     def head(self, partition: int) -> Call[LogHead]:
         return self._get(f"/v1/log/{partition}/head", LogHead)
@@ -97,8 +112,10 @@ class Export:
 
     def heads(self) -> dict[int, int]:
         """Ask how many commits each partition has."""
-        heads = (self._transport.run(self._calls.head(partition)) for partition in range(PARTITIONS))
-        return {head.partition: head.size for head in heads}
+        return {partition: self._head(partition).size for partition in range(PARTITIONS)}
+
+    def _head(self, partition: int) -> LogHead:
+        return self._transport.run(self._calls.head(partition))
 
     def anchor(self, seq: int | None = None) -> Anchor | None:
         """Fetch an anchor, by default the newest; None if there is none yet."""
@@ -115,39 +132,88 @@ class Export:
         self,
         *,
         seconds_max: float = COVER_SECONDS_MAX,
+        show: Callable[[int], None] = lambda _commits: None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Anchor | None:
         """
-        Wait for an anchor that covers what is stored now; None if nothing is.
+        Wait until the log holds what is stored now, and an anchor covers it; None if nothing is stored.
 
-        What was appended a moment ago is in the log a moment later, so the log is first given time to settle.
+        What the log lacks is looked for first, in what is stored and not in the log; *show* is told how many commits
+        have been looked at.
+
+        Raises:
+            Unavailable: `not_in_log`, the log still lacks commits; or `not_anchored_yet`.
+        """
+        positions = {partition: self._head(partition).position for partition in range(PARTITIONS)}
+        behind = self._behind(show)
+        ends_at = monotonic() + seconds_max
+        while True:
+            for partition in {partition_of(stream) for stream in behind}:
+                positions[partition] = self._logged(partition, positions[partition], behind)
+            if not behind:
+                return self.anchored(self.heads(), ends_at=ends_at, monotonic=monotonic, sleep=sleep)
+            if monotonic() >= ends_at:
+                raise _not_in_log(behind, seconds_max)
+            sleep(POLL_SECONDS)
+
+    def anchored(
+        self,
+        sizes: Mapping[int, int],
+        *,
+        ends_at: float | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Anchor | None:
+        """
+        Wait for an anchor that covers *sizes*; None if they are nothing.
 
         Raises:
             Unavailable: `not_anchored_yet`.
         """
-        began = monotonic()
-        sizes = self.heads()
-        while monotonic() - began < min(SETTLE_SECONDS_MAX, seconds_max):
-            sleep(POLL_SECONDS)
-            before, sizes = sizes, self.heads()
-            if sizes == before:
-                break
         if not any(sizes.values()):
             return None
+        ends_at = monotonic() + COVER_SECONDS_MAX if ends_at is None else ends_at
         while True:
             anchor = self.anchor()
             anchored = {head.partition: head.size for head in anchor.heads} if anchor else {}
             if anchor and all(anchored.get(partition, 0) >= size for partition, size in sizes.items()):
                 return anchor
-            if monotonic() - began >= seconds_max:
+            if monotonic() >= ends_at:
                 raise Unavailable(
                     "not_anchored_yet",
-                    f"After {seconds_max:.0f} s no anchor covers what is stored: it has {anchored}, the log {sizes}. "
+                    f"In time no anchor covers what is stored: it has {anchored}, the log {dict(sizes)}. "
                     "Anchors are made every minute; if none comes, look at the anchor function.",
                     facts={"anchored": anchored, "stored": sizes},
                 )
             sleep(POLL_SECONDS)
+
+    def _behind(self, show: Callable[[int], None]) -> dict[str, Behind]:
+        """Look for what is stored and not in the log, slice by slice."""
+        found: dict[str, Behind] = {}
+        looked_at, cursor = 0, None
+        while True:
+            page = self._transport.run(self._calls.behind(cursor))
+            for item in page.items:
+                known = found.get(item.stream)
+                commits = item.commits + (known.commits if known else 0)  # a stream may lie across two slices
+                found[item.stream] = msgspec.structs.replace(item, commits=commits)
+            looked_at, cursor = looked_at + page.commits, page.cursor
+            show(looked_at)
+            if cursor is None:
+                return found
+
+    def _logged(self, partition: int, position: int, behind: dict[str, Behind]) -> int:
+        """Read what has come to a partition since *position*, and strike from *behind* what it has made up for."""
+        after: int | None = position
+        while after is not None:
+            page = self._transport.run(self._calls.log(partition, after))
+            for entry in page.entries:
+                position = entry.position + entry.events - 1
+                if entry.stream in behind and entry.first_version >= behind[entry.stream].version:
+                    del behind[entry.stream]
+            after = page.next_after
+        return position
 
     def lines(
         self, anchor: Anchor, *, seen_seq: int | None = None, from_leaves: Mapping[int, int] | None = None
@@ -164,21 +230,10 @@ class Export:
     def _told(
         self, anchor: Anchor, sizes: Mapping[int, int], seen_seq: int | None, from_leaves: Mapping[int, int]
     ) -> Iterator[Any]:
-        try:
-            statement = msgspec.json.decode(anchor.statement, type=Statement)
-            leaf = msgspec.json.decode(anchor.heads[0].leaf, type=HeadLeaf)
-        except (msgspec.MsgspecError, IndexError) as error:
-            raise Unavailable("unreadable_answer", f"The service's anchor is none of this log: {error}") from error
+        service, tenant, log_id = log_of(anchor)
         extents = [Extent(partition, from_leaves.get(partition, 0), size) for partition, size in sorted(sizes.items())]
         now = time_text(datetime.now(UTC))
-        yield Manifest(
-            v=1,
-            service=statement.service,
-            tenant=leaf.tenant,
-            log_id=leaf.log_id,
-            exported_at=now,
-            partitions=extents,
-        )
+        yield Manifest(v=1, service=service, tenant=tenant, log_id=log_id, exported_at=now, partitions=extents)
         for extent in extents:
             yield from self._commits(extent)
         first = anchor.seq if seen_seq is None else max(seen_seq + 1, anchor.seq - ANCHORS_MAX)
@@ -201,6 +256,20 @@ class Export:
                 return  # too early, and the verifier will say so
             if not page.lines:
                 raise Unavailable("empty_page", "The service answered with a page without a line.")
+
+
+def _not_in_log(behind: Mapping[str, Behind], seconds: float) -> Unavailable:
+    streams = sorted(behind.values(), key=lambda each: each.stream)
+    told = [
+        f"{each.commits:,} commits of stream {each.stream}, from version {each.logged + 1} on"
+        for each in streams[:NAMED_MAX]
+    ]
+    rest = [f"those of {len(streams) - NAMED_MAX:,} other streams"] if len(streams) > NAMED_MAX else []
+    return Unavailable(
+        "not_in_log",
+        f"Not covered: {'; '.join(told + rest)} are stored and not in the log after {seconds:.0f} s.",
+        facts={"streams": [msgspec.to_builtins(each) for each in streams]},
+    )
 
 
 def _line(told: Any) -> bytes:
@@ -228,26 +297,3 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def read_lines(path: Path) -> Iterator[bytes]:
-    """
-    Read the lines of an export, gzip or plain.
-
-    Raises:
-        Unreadable: the file is damaged, or cut short.
-    """
-    with path.open("rb") as raw:
-        is_gzip = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-        raw.seek(0)
-        file = gzip.GzipFile(fileobj=raw) if is_gzip else raw
-        while True:
-            try:
-                line = file.readline(LINE_BYTES_MAX)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise Unreadable(str(error)) from error
-            if not line:
-                return
-            if len(line) == LINE_BYTES_MAX:
-                raise Unreadable(f"it has a line of over {LINE_BYTES_MAX:,} bytes")
-            yield line

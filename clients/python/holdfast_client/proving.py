@@ -6,16 +6,17 @@ head to what an anchor signs. Only the anchor's key is taken on trust, and that 
 say is that nothing before it was changed since an earlier look: that is `verifier.verify`'s.
 """
 
-import base64
-import binascii
-from hashlib import sha256
+from base64 import b64decode
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from holdfast_client.audit_queries import Proof, partition_of
-from holdfast_client.verifier import Broken, _Found, _read, _root_by_path, _signature_check, _stop
-from holdfast_client.verifier_lines import Anchor, Header, HeadLeaf, SignedHead, Statement
+from holdfast_client.errors import Unavailable
+from holdfast_client.export_lines import Anchor, SignedHead, log_of
+from holdfast_client.verifier import Broken, State, keys_of, read_anchor, read_header, root_by_path
 
 
 class Shown(Struct, frozen=True):
@@ -39,6 +40,13 @@ class Shown(Struct, frozen=True):
     """As it is stored; sealed content stays sealed."""
 
 
+class _Said(Struct, frozen=True):
+    """What a header says beside what is checked."""
+
+    actor: str
+    commit_id: str
+
+
 def head_of(anchor: Anchor, stream: str) -> SignedHead | None:
     """Give the head under which *stream* lies; None if the anchor has none yet."""
     return next((head for head in anchor.heads if head.partition == partition_of(stream)), None)
@@ -49,70 +57,60 @@ def check_proof(proof: Proof, stream: str, version: int, anchor: Anchor, public_
     Check that *proof* shows *version* of *stream*, under *anchor*, signed by one of *public_keys* (PEM, pinned).
 
     Raises:
-        Invalid: *public_keys* holds something else than public keys on P-256.
+        ValueError: *public_keys* holds something else than public keys on P-256.
     """
-    is_signed = _signature_check(public_keys)
+    keys = keys_of(public_keys)
+    place: dict[str, Any] = {
+        "partition": partition_of(stream),
+        "leaf": proof.leaf,
+        "stream": stream,
+        "version": version,
+    }
+    told = (anchor.seq, anchor.statement, anchor.signature, list(map(msgspec.structs.astuple, anchor.heads)))
     try:
-        if not is_signed(anchor.signature, anchor.statement):
-            _stop(f"Anchor {anchor.seq} was not signed by a pinned key.")
-        statement = _read(anchor.statement, Statement, f"Anchor {anchor.seq}")
-        if statement.seq != anchor.seq:
-            _stop(f"Anchor {anchor.seq} is another one: {statement.seq}.")
-        head, leaf = _signed_head(anchor, statement, stream)
-        return _shown(proof, stream, version, (statement, head, leaf))
-    except _Found as found:
-        return msgspec.structs.replace(
-            found.broken, partition=partition_of(stream), leaf=proof.leaf, stream=stream, version=version
-        )
+        signed, _ = read_anchor(told, log_of(anchor), keys)
+        return _shown(proof, stream, version, signed)
+    except Broken as broken:
+        return replace(broken, **place)
+    except (ValueError, Unavailable) as error:
+        return Broken(f"The proof or its anchor cannot be read: {error}", **place)
 
 
-def _signed_head(anchor: Anchor, statement: Statement, stream: str) -> tuple[SignedHead, HeadLeaf]:
-    head = head_of(anchor, stream)
-    if head is None:
-        _stop(f"Anchor {anchor.seq} has no head of the partition in which the stream lies.")
-    leaf = _read(head.leaf, HeadLeaf, f"A head of anchor {anchor.seq}")
-    root = _root(head.leaf, head.index, statement.leaves, head.path)
-    told = (head.partition, head.size, head.root.hex())
-    if (leaf.partition, leaf.size, leaf.root) != told or root.hex() != statement.super_root:
-        _stop(f"Anchor {anchor.seq} does not sign this head.")
-    return head, leaf
-
-
-def _shown(proof: Proof, stream: str, version: int, signed: tuple[Statement, SignedHead, HeadLeaf]) -> Shown:
-    statement, head, leaf = signed
-    header_bytes, event = _bytes(proof.header), _bytes(proof.event_bytes)
-    header = _read(header_bytes, Header, "The commit's header")
-    if (header.tenant, header.stream) != (leaf.tenant, stream) or version != header.first + proof.event_index:
-        _stop("The proof is of another event.")
-    if _root(event, proof.event_index, header.n, list(map(_bytes, proof.event_path))).hex() != header.events_root:
-        _stop("The event is not in its commit as it was recorded: one of the two was changed.")
-    in_log = _root(header_bytes, proof.leaf, head.size, list(map(_bytes, proof.path)))
-    if proof.size != head.size or in_log != head.root:
-        _stop("The commit is not in the log that was signed.")
+def _shown(proof: Proof, stream: str, version: int, signed: State) -> Shown:
+    partition = partition_of(stream)
+    if partition not in signed.heads:
+        raise Broken(f"Anchor {signed.seq} has no head of the partition in which the stream lies.")
+    size, root = signed.heads[partition]
+    header, event = _bytes(proof.header), _bytes(proof.event_bytes)
+    events_root, first, n, _, recorded_at, named, tenant = read_header(header.decode())
+    if (tenant, named, first + proof.event_index) != (signed.tenant, stream, version):
+        raise Broken("The proof is of another event.")
+    if _root(event, proof.event_index, n, proof.event_path) != events_root:
+        raise Broken("The event is not in its commit as it was recorded: one of the two was changed.")
+    if proof.size != size or _root(header, proof.leaf, size, proof.path) != root:
+        raise Broken("The commit is not in the log that was signed.")
+    said = msgspec.json.decode(header, type=_Said)
     return Shown(
-        tenant=header.tenant,
+        tenant=tenant,
         stream=stream,
         version=version,
-        partition=head.partition,
+        partition=partition,
         leaf=proof.leaf,
-        size=head.size,
-        anchor=statement.seq,
-        anchored_at=statement.time,
-        commit_id=header.commit_id,
-        actor=header.actor,
-        recorded_at=header.rt,
+        size=size,
+        anchor=signed.seq,
+        anchored_at=signed.time,
+        commit_id=said.commit_id,
+        actor=said.actor,
+        recorded_at=recorded_at,
         event=event,
     )
 
 
-def _root(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes:
+def _root(leaf: bytes, index: int, size: int, path: list[str]) -> str:
     if index < 0:
-        _stop("The proof has a place before the first.")
-    return _root_by_path(sha256(b"\x00" + leaf).digest(), index, size, path)
+        raise Broken("The proof has a place before the first.")
+    return root_by_path(leaf, index, size, list(map(_bytes, path))).hex()
 
 
 def _bytes(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        _stop(f"The proof cannot be read: {error}")
+    return b64decode(text, validate=True)

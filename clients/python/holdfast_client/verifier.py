@@ -6,75 +6,66 @@ else it computes. Events hash to a root, the root stands in a header, headers ha
 root stands in a head, heads hash to one root, and that root is signed (trees as in RFC 6962, section 2.1). A signature
 alone proves little: whoever holds the key may sign another history. So the log must also begin with what was seen.
 
-It shares no code with what it checks: the kernel could change, and this must still say what it said.
+This file stands alone: it shares no code with what it checks, and needs Python 3.11 and the package `cryptography`.
+Copy it, and run: python verifier.py EXPORT KEY.pem [STATE.json]
 """
 
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+import gzip
+import json
+import re
+import sys
+import zlib
+from binascii import a2b_base64
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final, NoReturn, TypeVar
+from pathlib import Path
+from typing import Any, Final
 
-import msgspec
-from msgspec import Struct
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from holdfast_client.errors import Invalid
-from holdfast_client.verifier_lines import (
-    HASH_BYTES,
-    PARTITIONS,
-    Anchor,
-    Commit,
-    Count,
-    End,
-    Extent,
-    Frontier,
-    Hash,
-    Header,
-    HeadLeaf,
-    Line,
-    Lost,
-    Manifest,
-    Number,
-    Partition,
-    Statement,
-)
-
-T = TypeVar("T")
-
-SPOOLED_BYTES_MAX: Final = 16_000_000
-"""Leaf hashes of one partition that are kept in memory; beyond, they lie in a temporary file."""
-EMPTY_ROOT: Final = sha256(b"").digest()
-
-_RECORD_BYTES: Final = HASH_BYTES + 8
-_MALFORMED: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+PARTITIONS: Final = 4
+"""Of one tenant's log; a stream lies in one of them."""
+LINE_BYTES_MAX: Final = 64_000_000
+"""Read at once, whatever a file holds: more than the largest commit takes."""
+NOTHING: Final = (0, sha256(b"").hexdigest())
+Keys = Sequence[EllipticCurvePublicKey]
 
 
-class Seen(Struct, frozen=True, forbid_unknown_fields=True):
-    """How far one partition had come."""
-
-    size: Count
-    root: Hash
-
-
-class State(Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True)
+class State:
     """What has been seen proven, up to one anchor; keep it where the exporter cannot write."""
 
     service: str
     tenant: str
     log_id: str
-    seq: Number
-    statement: Hash
+    seq: int
+    digest: str
     """The SHA-256 of the anchor's statement."""
-    time: Count
+    time: int
     """When the anchor was signed, in microseconds since 1970, as its signer says."""
-    heads: dict[Partition, Seen]
+    heads: Mapping[int, tuple[int, str]]
+    """How far each partition had come: how many commits, and their root in hexadecimal."""
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(vars(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> "State":
+        kept = json.loads(body)
+        heads = {int(partition): (int(size), str(root)) for partition, (size, root) in kept["heads"].items()}
+        return cls(**kept | {"heads": heads})
 
 
-class Proven(Struct, frozen=True):
+@dataclass(frozen=True)
+class Proven:
     """Everything up to the newest anchor is as it was signed, and begins with what was seen before."""
 
     state: State
-    """What to bring the next time."""
     commits: int
     events: int
     """How much was there to check, up to that anchor."""
@@ -84,8 +75,9 @@ class Proven(Struct, frozen=True):
     """Commits beyond the anchor: in order, and signed by nobody."""
 
 
-class Broken(Struct, frozen=True):
-    """The first place that does not hold; None is what nobody could tell."""
+@dataclass(eq=False)
+class Broken(Exception):
+    """The first place that does not hold, raised in here and answered; None is what nobody could tell."""
 
     reason: str
     partition: int | None = None
@@ -94,295 +86,271 @@ class Broken(Struct, frozen=True):
     version: int | None = None
 
 
-class Unreadable(Exception):
-    """Lines cannot be read any further: what holds them is damaged or cut short."""
-
-
-_decode_line = msgspec.json.Decoder(Line).decode
-_decode_header = msgspec.json.Decoder(Header).decode
-_encode = msgspec.json.Encoder().encode
-
-
 def verify(lines: Iterable[bytes], public_keys: bytes, state: State | None = None) -> Proven | Broken:
     """
-    Check the lines of an export against *public_keys* (PEM, pinned) and *state* (None: the first time).
-
-    Nothing in the lines makes this raise: what they break is told.
-
-    Raises:
-        Invalid: *public_keys* holds something else than public keys on P-256.
+    Check the lines of an export against *public_keys* (PEM, pinned) and *state* (None: the first time). Whatever
+    the lines hold is answered; ValueError: *public_keys* holds something else than public keys on P-256.
     """
-    is_signed = _signature_check(public_keys)
-    with ExitStack() as files:
-        checks = _Checks(is_signed, state, files)
-        try:
-            for line in lines:
-                checks.take(line)
-            return checks.proven()
-        except _Found as found:
-            return found.broken
-        except Unreadable as error:
-            return Broken(f"The export ends in the middle: {error}")
+    checks = _Checks(keys_of(public_keys), state)
+    try:
+        for line in lines:
+            checks.take(line)
+        return checks.proven()
+    except Broken as broken:
+        return broken
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        return Broken(f"The export is damaged, or cut short: {error}")
 
 
-class _Found(Exception):
-    def __init__(self, broken: Broken) -> None:
-        super().__init__(broken.reason)
-        self.broken = broken
+# --- How everything is written, to the byte: JSON with these members in this order, and nothing in between.
+
+Kind = tuple[str, Callable[[str], Any] | None]
+"""How a value is written, as a regular expression without groups; and how it is read, if that is of use."""
 
 
-def _stop(reason: str, **place: Any) -> NoReturn:
-    raise _Found(Broken(reason, **place))
+def _text(written: str) -> str:
+    return str(json.loads(written)) if "\\" in written else written[1:-1]
+
+
+def _list(pattern: str, read: Callable[[str], Any]) -> Kind:
+    each = re.compile(pattern).findall
+    return rf"\[(?:{pattern}(?:,{pattern})*+)?\]", lambda written: [read(item) for item in each(written)]
+
+
+def _record(**kinds: Kind) -> Callable[[str], list[Any]]:
+    members = (f'"{name}":{"(" if read else "(?:"}{pattern})' for name, (pattern, read) in kinds.items())
+    match = re.compile("{" + ",".join(members) + "}").fullmatch
+    readers = [read for _, read in kinds.values() if read]
+
+    def read_all(written: str) -> list[Any]:
+        found = match(written)
+        if not found:
+            raise ValueError(f"it is not written as {', '.join(kinds)}")
+        return [read(part) for read, part in zip(readers, found.groups(), strict=True)]
+
+    return read_all
+
+
+_ONE: Kind = ("1", None)
+_WHOLE: Kind = ("(?:0|[1-9][0-9]{0,15})", int)
+_NUMBER: Kind = ("[1-9][0-9]{0,15}", int)
+_PARTITION: Kind = (f"[0-{PARTITIONS - 1}]", int)
+_TEXT: Kind = (r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\bfnrt]|u00[01][0-9a-f])[^"\\\x00-\x1f]*+)*+"', _text)
+_SAID: Kind = (_TEXT[0], None)
+_HEX: Kind = ('"[0-9a-f]{64}"', _text)
+_PREV: Kind = ('"(?:[0-9a-f]{64})?"', _text)
+_BYTES = ('"[^"]*+"', lambda written: a2b_base64(written[1:-1], strict_mode=True))
+_HASH = ('"[^"]{43}="', _BYTES[1])
+_OBJECT: Final = r"\{[^{}]*+\}"
+
+# What is hashed and signed.
+read_header = _record(
+    actor=_SAID, commit_id=_SAID, events_root=_HEX, first=_NUMBER, n=_NUMBER, prev=_PREV, rt=_WHOLE,
+    stream=_TEXT, tenant=_TEXT, v=_ONE,
+)  # fmt: skip
+read_leaf = _record(log_id=_TEXT, partition=_PARTITION, root=_HEX, size=_WHOLE, tenant=_TEXT, v=_ONE)
+read_statement = _record(
+    leaves=_NUMBER, previous=_PREV, seq=_NUMBER, service=_TEXT, super_root=_HEX, time=_WHOLE, v=_ONE
+)
+# The lines of an export, behind their type; and what may come after them.
+_EXTENTS = _list(_OBJECT, _record(partition=_PARTITION, from_leaf=_WHOLE, size=_WHOLE))
+_HEAD = _record(partition=_PARTITION, size=_WHOLE, root=_HASH, leaf=_BYTES, index=_WHOLE, path=_list(*_HASH))
+_LINES: Mapping[str, Callable[[str], list[Any]]] = {
+    "manifest": _record(v=_ONE, service=_TEXT, tenant=_TEXT, log_id=_TEXT, exported_at=_SAID, partitions=_EXTENTS),
+    "frontier": _record(partition=_PARTITION, size=_NUMBER, hashes=_list(*_HASH)),
+    "commit": _record(partition=_PARTITION, leaf=_WHOLE, position=_NUMBER, header=_BYTES, events=_list(*_BYTES)),
+    "damaged": _record(partition=_PARTITION, leaf=_WHOLE, stream=_TEXT, version=_WHOLE, reason=_TEXT),
+    "anchor": _record(seq=_NUMBER, statement=_BYTES, signature=_BYTES, key_id=_SAID, heads=_list(_OBJECT, _HEAD)),
+    "end": _record(lines=_WHOLE, sha256=_HEX),
+}
+_BODY: Final = frozenset(_LINES) - {"manifest"}
+_FOLLOWING: Mapping[str, frozenset[str]] = {"anchor": frozenset({"anchor", "end"}), "end": frozenset()}
 
 
 class _Tree:
-    """The leaves of one partition, kept as they come, and the root that follows the anchors through them."""
+    """The leaves of one partition as they come, and the root that follows the anchors through them."""
 
-    def __init__(self, extent: Extent, file: Any) -> None:
-        self.extent = extent
-        self.leaves = extent.from_leaf
-        """How many there are, with those before the export."""
-        self.size = extent.from_leaf
-        """How many of them the root is of."""
-        self.events = 0
-        """How many events these hold, without those before the export."""
-        self._pending: list[bytes] = []
+    def __init__(self, from_leaf: int, told_size: int) -> None:
+        self.from_leaf, self.told_size = from_leaf, told_size
+        self.leaves = self.size = from_leaf
+        """How many there are, with those before the export; and how many of them the root is of."""
+        self.pending: list[bytes] = []
         """The roots of the perfect subtrees of *size* leaves, largest first."""
-        self._position = 0 if extent.from_leaf == 0 else None
-        self._counted = 0
-        self._file = file
+        self.hashes: list[bytes] = []
+        self.ends = [] if from_leaf else [0]
+        """The position before the first commit of the export, as far as that is known, and the last one of each."""
 
-    def begin(self, frontier: Frontier) -> None:
-        """Take the hashes that stand for what lies before the export. That they are true, only a root will tell."""
-        if self._pending or self.leaves != frontier.size or len(frontier.hashes) != frontier.size.bit_count():
-            _stop("The hashes before the export do not fit it.", partition=self.extent.partition)
-        self._pending = list(frontier.hashes)
-
-    def fault_of(self, commit: Commit) -> str | None:
-        """Say why *commit* is not the next one."""
-        if len(self._pending) != self.extent.from_leaf.bit_count():
-            return "The hashes of what lies before the export are missing."
-        if commit.leaf != self.leaves:
-            return f"Leaf {self.leaves} is missing, or stands elsewhere: here is leaf {commit.leaf}."
-        if self._position is not None and commit.position != self._position + 1:
-            return f"The commit begins at position {commit.position}; the one before it ends at {self._position}."
-        return None
-
-    def add(self, commit: Commit) -> None:
-        self.leaves += 1
-        self._counted += len(commit.events)
-        self._position = commit.position + len(commit.events) - 1
-        leaf_hash = sha256(b"\x00" + commit.header).digest()
-        self._file.write(leaf_hash + self._counted.to_bytes(_RECORD_BYTES - HASH_BYTES, "big"))
-
-    def follow(self, head: Seen, name: str) -> None:
-        """Go on to as many leaves as *head* has: the root there must be its root."""
-        place = {"partition": self.extent.partition, "leaf": min(head.size, self.size)}
-        if head.size < self.size:
-            _stop(f"{name} ends there, before {self.size}: the log shrank, or the export begins too late.", **place)
-        if head.size > self.leaves:
-            place["leaf"] = self.leaves
-            _stop(f"{name} has {head.size} commits, and here are {self.leaves}: the rest was cut off.", **place)
-        self._file.seek((self.size - self.extent.from_leaf) * _RECORD_BYTES)
-        for size in range(self.size + 1, head.size + 1):
-            record = self._file.read(_RECORD_BYTES)
-            node = record[:HASH_BYTES]
-            for _ in range((size & -size).bit_length() - 1):  # the trailing zeros: that many subtrees are full
-                node = sha256(b"\x01" + self._pending.pop() + node).digest()
-            self._pending.append(node)
-            self.events = int.from_bytes(record[HASH_BYTES:], "big")
-        self.size = head.size
-        *rest, root = self._pending or [EMPTY_ROOT]
+    def fault_at(self, size: int, root: str) -> str | None:
+        """Go on to *size* leaves, and say why *root* is not theirs."""
+        if size < self.size:
+            return f"ends at {size} commits: the log shrank, or the export begins too late."
+        if size > self.leaves:
+            return f"has {size} commits, and here are {self.leaves}: the rest was cut off."
+        for at in range(self.size, size):
+            node = self.hashes[at - self.from_leaf]
+            for _ in range((~at & (at + 1)).bit_length() - 1):  # as many subtrees are full now as *at* ends in ones
+                node = sha256(b"\x01" + self.pending.pop() + node).digest()
+            self.pending.append(node)
+        self.size = size
+        *rest, node = self.pending or [sha256(b"").digest()]
         for left in reversed(rest):
-            root = sha256(b"\x01" + left + root).digest()
-        if root != head.root:
-            _stop(f"{name} has another root for {head.size} commits: one from this leaf on was changed.", **place)
+            node = sha256(b"\x01" + left + node).digest()
+        return None if node.hex() == root else f"has another root for {size} commits: one from here on was changed."
 
 
 class _Checks:
     """One export, line by line. Of each stream its end is remembered, of each partition its leaf hashes."""
 
-    def __init__(self, is_signed: Callable[[bytes, bytes], bool], state: State | None, files: ExitStack) -> None:
-        self._is_signed = is_signed
-        self._state = state
-        self._files = files
-        self._digest = sha256()
-        self._lines = 0
-        self._is_over = False
+    def __init__(self, keys: Keys, state: State | None) -> None:
+        self._keys, self._seen = keys, state
+        self._digest, self._lines, self._next = sha256(), 0, frozenset({"manifest"})
         self._log = ("", "", "")
         """Service, tenant and id."""
         self._trees: dict[int, _Tree] = {}
-        self._streams: dict[str, tuple[int, bytes, int]] = {}
+        self._streams: dict[str, tuple[int, str, int]] = {}
         """The last version, its commit's hash and time."""
-        self._newest: State | None = None
-        """The last anchor that was followed."""
-        self._takers: dict[type, Callable[[Any], None]] = {
-            Commit: self._take_commit,
-            Anchor: self._take_anchor,
-            Manifest: self._take_manifest,
-            Frontier: lambda line: self._tree(line.partition).begin(line),
-            Lost: self._take_lost,
-            End: self._take_end,
-        }
+        self._anchors: list[tuple[State, str]] = []
+        """What each says, and the digest of the one before it."""
 
     def take(self, line: bytes) -> None:
         try:
-            told = _decode_line(line)
-        except _MALFORMED as error:
-            _stop(f"Line {self._lines + 1} is no line of an export: {error}")
-        if self._is_over or (self._lines == 0) is not isinstance(told, Manifest):
-            _stop(f"Line {self._lines + 1} stands where it must not.")
-        self._takers[type(told)](told)
+            begin, _, rest = line.decode().removesuffix("\n").partition('",')
+            kind = begin.removeprefix('{"type":"')
+            if kind == begin or kind not in self._next:
+                raise ValueError(f"{kind!r} is no type that may stand here")  # noqa: TRY301 - told with all others
+            getattr(self, f"_take_{kind}")(*_LINES[kind]("{" + rest))
+        except ValueError as error:
+            raise Broken(f"Line {self._lines + 1} is no line of an export: {error}") from error
+        self._next = _FOLLOWING.get(kind, _BODY)
         self._lines += 1
         self._digest.update(line)
 
     def proven(self) -> Proven:
-        if not self._is_over:
-            _stop("The export is cut short: its last line is missing.")
-        if not self._newest or not self._newest.heads or (self._state and self._newest.seq < self._state.seq):
-            _stop("The export holds no anchor of this log, or none as new as what was seen before.")
-        trees = self._trees.values()
-        for tree in trees:
-            if tree.leaves != tree.extent.size:
-                _stop("The manifest counts other commits.", partition=tree.extent.partition, leaf=tree.leaves)
+        if self._next:
+            raise Broken("The export is cut short: its last line is missing.")
+        newest, trees = self._followed(), self._trees
+        for partition, tree in trees.items():
+            if tree.leaves != tree.told_size:
+                raise Broken("The manifest counts other commits.", partition, tree.leaves)
         return Proven(
-            state=self._newest,
-            commits=sum(tree.size - tree.extent.from_leaf for tree in trees),
-            events=sum(tree.events for tree in trees),
-            from_leaves={tree.extent.partition: tree.extent.from_leaf for tree in trees},
-            not_yet_anchored=sum(tree.leaves - tree.size for tree in trees),
+            state=newest,
+            commits=sum(tree.size - tree.from_leaf for tree in trees.values()),
+            events=sum(tree.ends[tree.size - tree.from_leaf] - tree.ends[0] for tree in trees.values() if tree.ends),
+            from_leaves={partition: tree.from_leaf for partition, tree in trees.items()},
+            not_yet_anchored=sum(tree.leaves - tree.size for tree in trees.values()),
         )
 
-    def _take_manifest(self, manifest: Manifest) -> None:
-        self._log = (manifest.service, manifest.tenant, manifest.log_id)
-        state = self._state
-        if state and (state.service, state.tenant, state.log_id) != self._log:
-            _stop("This is the export of another log than the one seen before.")
-        for extent in manifest.partitions:
-            if extent.partition in self._trees or extent.size < extent.from_leaf:
-                _stop("The manifest contradicts itself.", partition=extent.partition)
-            file = tempfile.SpooledTemporaryFile(SPOOLED_BYTES_MAX)  # noqa: SIM115 - closed with all others
-            self._trees[extent.partition] = _Tree(extent, self._files.enter_context(file))
+    def _take_manifest(self, service: str, tenant: str, log_id: str, extents: list[list[int]]) -> None:
+        self._log, seen = (service, tenant, log_id), self._seen
+        if seen and (seen.service, seen.tenant, seen.log_id) != self._log:
+            raise Broken("This is the export of another log than the one seen before.")
+        self._trees = {partition: _Tree(from_leaf, size) for partition, from_leaf, size in extents}
+        if [partition for partition, _, _ in extents] != list(range(PARTITIONS)):
+            raise Broken("The manifest does not list each partition once, in order.")
 
-    def _tree(self, partition: int) -> _Tree:
-        if self._newest or partition not in self._trees:
-            _stop("A commit follows an anchor, or lies in no partition of the manifest.", partition=partition)
-        return self._trees[partition]
+    def _take_frontier(self, partition: int, size: int, hashes: list[bytes]) -> None:
+        """Take what stands for the commits before the export. That it is true, only a root will tell."""
+        tree = self._trees[partition]
+        if tree.pending or tree.leaves != size or len(hashes) != size.bit_count():
+            raise Broken("The hashes before the export do not fit it.", partition)
+        tree.pending = hashes
 
-    def _take_commit(self, commit: Commit) -> None:
-        tree = self._tree(commit.partition)
-        place: dict[str, Any] = {"partition": commit.partition, "leaf": tree.leaves}
+    def _take_commit(self, partition: int, leaf: int, position: int, header: bytes, events: list[bytes]) -> None:
+        tree = self._trees[partition]
         try:
-            header = _decode_header(commit.header)
-        except _MALFORMED as error:
-            _stop(f"This is no commit's header: {error}", **place)
+            root, first, n, prev, rt, stream, tenant = read_header(header.decode())
+        except ValueError as error:
+            raise Broken(f"The commit's header cannot be read: {error}", partition, tree.leaves) from error
+        home = int(sha256(stream.encode()).hexdigest()[:8], 16) % PARTITIONS
+        # Where the export does not begin at leaf 0, a stream may have begun before it.
+        begun = (first - 1, prev, -1) if tree.from_leaf and first > 1 and prev else (0, "", -1)
+        version, digest, recorded_at = self._streams.get(stream, begun)
         fault = (
-            tree.fault_of(commit)
-            or (_encode(header) != commit.header and "The header is not written as headers are.")
-            or (header.tenant != self._log[1] and "The commit is another tenant's.")
-            or (header.n != len(commit.events) and "Events of this commit are missing, or there are more.")
-            or (_events_root(commit.events) != header.events_root and "An event of this commit was changed.")
-            or self._fault_in_stream(tree.extent, header)
+            (len(tree.pending) != tree.from_leaf.bit_count() and "The hashes of what lies before are missing.")
+            or (leaf != tree.leaves and f"Leaf {tree.leaves} is missing, or stands elsewhere: here is leaf {leaf}.")
+            or (tree.ends and position != tree.ends[-1] + 1 and f"Position {position} comes after {tree.ends[-1]}.")
+            or (tenant != self._log[1] and "The commit is another tenant's.")
+            or (home != partition and "The stream belongs into another partition.")
+            or (n != len(events) and "Events of this commit are missing, or there are more.")
+            or (events_root(events) != root and "An event of this commit was changed.")
+            or (first != version + 1 and f"Commits of this stream are missing: after version {version} comes {first}.")
+            or (prev != digest and "The commit does not follow the one before it: one of the two was changed.")
+            or (rt <= recorded_at and "The commit is not later than the one before it.")
         )
         if fault:
-            _stop(fault, **place, stream=header.stream, version=header.first)
-        self._streams[header.stream] = (header.first + header.n - 1, sha256(commit.header).digest(), header.rt)
-        tree.add(commit)
+            raise Broken(fault, partition, tree.leaves, stream, first)
+        self._streams[stream] = (first + n - 1, sha256(header).hexdigest(), rt)
+        tree.leaves += 1
+        tree.hashes.append(sha256(b"\x00" + header).digest())
+        tree.ends += [position + n - 1] if tree.ends else [position - 1, position + n - 1]
 
-    def _fault_in_stream(self, extent: Extent, header: Header) -> str | None:
-        end = self._streams.get(header.stream)
-        if end is None:
-            if int.from_bytes(sha256(header.stream.encode()).digest()[:4], "big") % PARTITIONS != extent.partition:
-                return "The stream belongs into another partition."
-            # Where the export does not begin at leaf 0, a stream may have begun before it.
-            is_begun = (header.first == 1) is (not header.prev) and (header.first == 1 or extent.from_leaf > 0)
-            return None if is_begun else "Commits of this stream are missing before this one."
-        version, digest, recorded_at = end
-        if header.first != version + 1:
-            return f"The stream was at version {version}, and goes on at {header.first}."
-        if header.prev != digest.hex():
-            return "The commit does not follow the one before it: one of the two was changed."
-        return None if header.rt > recorded_at else "The commit is not later than the one before it."
+    def _take_damaged(self, partition: int, leaf: int, stream: str, version: int, reason: str) -> None:
+        raise Broken(f"Its keeper cannot show this commit: {reason}", partition, leaf, stream or None, version or None)
 
-    def _take_lost(self, lost: Lost) -> None:
-        _stop("The log names a commit that is gone.", **{name: getattr(lost, name) for name in lost.__struct_fields__})
+    def _take_anchor(self, *told: Any) -> None:
+        anchor, previous = read_anchor(told, self._log, self._keys)
+        if self._seen and anchor.seq == self._seen.seq and anchor.digest != self._seen.digest:
+            raise Broken(f"Anchor {anchor.seq} is another one than was seen before: the history was forked.")
+        self._anchors.append((anchor, previous))
 
-    def _take_end(self, end: End) -> None:
-        if (end.lines, end.sha256) != (self._lines, self._digest.hexdigest()):
-            _stop("The export is not what was written: its digest is another.")
-        self._is_over = True
+    def _take_end(self, lines: int, digest: str) -> None:
+        if (lines, digest) != (self._lines, self._digest.hexdigest()):
+            raise Broken("The export is not what was written: its digest is another.")
 
-    def _take_anchor(self, anchor: Anchor) -> None:
-        name = f"Anchor {anchor.seq}"
-        if not self._is_signed(anchor.signature, anchor.statement):
-            _stop(f"{name} was not signed by a pinned key.")
-        statement = _read(anchor.statement, Statement, name)
-        if (statement.seq, statement.service) != (anchor.seq, self._log[0]):
-            _stop(f"{name} is another one: {statement.seq} of {statement.service!r}.")
-        heads: dict[int, Seen] = {}
-        for head in anchor.heads:
-            leaf = _read(head.leaf, HeadLeaf, f"A head of {name}")
-            signed = (leaf.tenant, leaf.log_id, leaf.partition, leaf.size, leaf.root)
-            told = (*self._log[1:], head.partition, head.size, head.root.hex())
-            root = _root_by_path(sha256(b"\x00" + head.leaf).digest(), head.index, statement.leaves, head.path)
-            if signed != told or root.hex() != statement.super_root or head.partition in heads:
-                _stop(f"{name} does not sign this head.", partition=head.partition)
-            heads[head.partition] = Seen(head.size, head.root)
-        now = State(*self._log, anchor.seq, sha256(anchor.statement).digest(), statement.time, heads)
-        self._meet_state(now)
-        before = self._newest
-        is_next = before is not None and before.seq + 1 == now.seq
-        if (now.seq == 1) is not (not statement.previous) or (
-            before and is_next and statement.previous != before.statement.hex()
-        ):
-            _stop(f"{name} does not follow the one before it: the history was forked.")
-        self._follow(now, name)
-
-    def _meet_state(self, now: State) -> None:
-        """Follow what was seen before, once the anchors have come that far."""
-        state = self._state
-        if state is None or now.seq < state.seq or (self._newest and self._newest.seq >= state.seq):
-            return
-        if now.seq == state.seq and now.statement != state.statement:
-            _stop(f"Anchor {now.seq} is another one than was seen before: the history was forked.")
-        self._follow(state, "What was seen before")
-        if now.seq == state.seq:
-            self._newest = None  # the same anchor, and now by what it says itself
-
-    def _follow(self, now: State, name: str) -> None:
-        if self._newest and (now.seq <= self._newest.seq or now.time <= self._newest.time):
-            _stop(f"{name} comes out of order.")
-        for partition in sorted({*now.heads, *self._trees}):
-            if partition not in self._trees:
-                _stop(f"{name} has a partition that is missing here.", partition=partition)
-            self._trees[partition].follow(now.heads.get(partition, Seen(0, EMPTY_ROOT)), name)
-        self._newest = now
+    def _followed(self) -> State:
+        """Follow the anchors, and what was seen before at its place among them; give the newest."""
+        marks, seen = list(self._anchors), self._seen
+        if seen:
+            marks.insert(sum(anchor.seq < seen.seq for anchor, _ in marks), (seen, ""))
+        if not marks or marks[-1][0] is seen or not marks[-1][0].heads:
+            raise Broken("The export holds no anchor of this log, or none as new as what was seen before.")
+        before: State | None = None
+        for mark, previous in marks:
+            name = "What was seen before" if mark is seen else f"Anchor {mark.seq}"
+            if before and mark.digest != before.digest and (mark.seq <= before.seq or mark.time <= before.time):
+                raise Broken(f"{name} comes out of order.")
+            if before and mark is not seen and mark.seq == before.seq + 1 and previous != before.digest:
+                raise Broken(f"{name} does not follow the one before it: the history was forked.")
+            for partition, tree in self._trees.items():
+                size, root = mark.heads.get(partition, NOTHING)
+                leaf = tree.leaves if size > tree.leaves else min(size, tree.size)
+                if fault := tree.fault_at(size, root):
+                    raise Broken(f"{name} {fault}", partition, leaf)
+            before = mark
+        return marks[-1][0]
 
 
-def _read(signed: bytes, kind: type[T], name: str) -> T:
-    """Read what is hashed or signed, and has one way to be written."""
-    try:
-        value = msgspec.json.decode(signed, type=kind)
-    except _MALFORMED as error:
-        _stop(f"{name} cannot be read: {error}")
-    if _encode(value) != signed:
-        _stop(f"{name} is not written as it should be.")
-    return value
+def read_anchor(anchor: Sequence[Any], log: tuple[str, str, str], keys: Keys) -> tuple[State, str]:
+    """Give what an anchor says of *log* (service, tenant and id), and the digest of the anchor before it."""
+    seq, statement, signature, heads = anchor
+    if not is_signed(keys, signature, statement):
+        raise Broken(f"Anchor {seq} was not signed by a pinned key.")
+    leaves, previous, said_seq, service, super_root, time = read_statement(statement.decode())
+    if (said_seq, service) != (seq, log[0]):
+        raise Broken(f"Anchor {seq} is another one: {said_seq} of {service!r}.")
+    signed: dict[int, tuple[int, str]] = {}
+    for partition, size, root, leaf, index, path in heads:
+        told = [log[2], partition, root.hex(), size, log[1]]
+        reached = root_by_path(leaf, index, leaves, path).hex()
+        if read_leaf(leaf.decode()) != told or reached != super_root or partition in signed:
+            raise Broken(f"Anchor {seq} does not sign this head.", partition)
+        signed[partition] = (size, root.hex())
+    return State(*log, seq, sha256(statement).hexdigest(), time, signed), previous
 
 
-def _events_root(events: Sequence[bytes]) -> str:
+def events_root(events: Sequence[bytes]) -> str:
     """Hash events into the root of their tree, in hexadecimal."""
-    nodes = [sha256(b"\x00" + event).digest() for event in events] or [EMPTY_ROOT]
+    nodes = [sha256(b"\x00" + event).digest() for event in events]
     while len(nodes) > 1:
         pairs = zip(nodes[::2], nodes[1::2], strict=False)
         # An odd one out goes up as it is: the left subtrees are the full ones.
         nodes = [sha256(b"\x01" + left + right).digest() for left, right in pairs] + nodes[len(nodes) & ~1 :]
-    return nodes[0].hex()
+    return b"".join(nodes).hex()
 
 
-def _root_by_path(leaf_hash: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
+def root_by_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
     """Compute the root to which *path* leads (RFC 9162, section 2.1.3.2); an impossible path leads to none."""
-    node, at, last, rest = leaf_hash, index, size - 1, list(reversed(path))
+    node, at, last, rest = sha256(b"\x00" + leaf).digest(), index, size - 1, list(reversed(path))
     while last > 0 and at <= last:
         if at % 2 or at < last:
             if not rest:
@@ -393,33 +361,40 @@ def _root_by_path(leaf_hash: bytes, index: int, size: int, path: Sequence[bytes]
     return b"" if rest or at > last else node
 
 
-def _signature_check(public_keys: bytes) -> Callable[[bytes, bytes], bool]:
-    """Make the check that one of the pinned keys has signed (ECDSA on P-256 with SHA-256, DER)."""
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - only those who verify need cryptography
-    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey  # noqa: PLC0415
-    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
-
+def keys_of(public_keys: bytes) -> list[EllipticCurvePublicKey]:
+    """Read public keys in PEM; ValueError: there is none, or one that is not on P-256."""
     end = b"-----END PUBLIC KEY-----"
-    keys = list[EllipticCurvePublicKey]()
-    try:
-        for part in public_keys.split(end)[:-1]:
-            key = load_pem_public_key(part + end)
-            if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
-                raise ValueError("one is not on the curve P-256")  # noqa: TRY004,TRY301 - told like every other fault
-            keys.append(key)
-    except ValueError as error:
-        raise Invalid("invalid_key", f"Pin public keys on the curve P-256, in PEM: {error}") from error
-    if not keys:
-        raise Invalid("invalid_key", "Pin at least one public key, in PEM.")
+    keys = [load_pem_public_key(part + end) for part in public_keys.split(end)[:-1]]
+    fitting = [key for key in keys if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)]
+    if not fitting or fitting != keys:
+        raise ValueError("Pin at least one public key, and only ones on the curve P-256, in PEM.")
+    return fitting
 
-    def is_signed(signature: bytes, message: bytes) -> bool:
-        for key in keys:
-            try:
-                key.verify(signature, message, ECDSA(SHA256()))
-            except InvalidSignature:
-                continue
+
+def is_signed(keys: Keys, signature: bytes, message: bytes) -> bool:
+    """Say whether one of the keys has signed (ECDSA with SHA-256)."""
+    for key in keys:
+        with suppress(InvalidSignature):
+            key.verify(signature, message, ECDSA(SHA256()))
             return True
-        return False
+    return False
 
-    return is_signed
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """Read the lines of an export, gzip or plain; that a file is damaged is told by `verify`."""
+    with path.open("rb") as raw:
+        file = gzip.GzipFile(fileobj=raw) if raw.peek(2).startswith(b"\x1f\x8b") else raw
+        yield from iter(lambda: file.readline(LINE_BYTES_MAX), b"")
+
+
+def main(exported: Path, key: Path, memory: Path | None = None) -> bool:
+    state = State.from_bytes(memory.read_bytes()) if memory and memory.exists() else None
+    result = verify(read_lines(exported), key.read_bytes(), state)
+    if memory and isinstance(result, Proven):
+        memory.write_bytes(result.state.to_bytes())
+    sys.stdout.write(f"{result!r}\n")
+    return isinstance(result, Proven)
+
+
+if __name__ == "__main__":
+    sys.exit(not main(*map(Path, sys.argv[1:])))

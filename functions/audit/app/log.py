@@ -1,7 +1,7 @@
 """Routes of the log: its commits in their order, its heads, and proofs of what they say. Hashes are base64."""
 
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -13,6 +13,7 @@ from holdfast.clock import from_micros, to_text
 from holdfast.http import Caller
 from holdfast.http.faults import WHOLE_NUMBER
 from holdfast.log import PARTITIONS, Entry, Head, log_id
+from holdfast.log.missing import Behind
 from holdfast.log.reader import check_partition
 
 Size = Version
@@ -99,6 +100,23 @@ class ConsistencyAnswer(msgspec.Struct, frozen=True, rename={"first": "from", "s
     root_to: bytes
 
 
+class MissingQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    cursor: str | None = None
+
+
+class MissingAnswer(msgspec.Struct, frozen=True):
+    items: list[Behind]
+    commits: int
+    """How many of the caller's commits this slice has looked at."""
+    cursor: str | None
+
+
+MISSING: Final = ("missing",)
+MISSING_ERRORS = {
+    **STORE_ERRORS,
+    400: ["invalid_cursor"],
+    503: ["store_unavailable", "cursor_key_unknown"],
+}
 LOG_ERRORS = {**STORE_ERRORS, 404: ["partition_not_found"]}
 PARTITION_ERRORS = {**LOG_ERRORS, 503: ["store_unavailable", "not_recorded"]}
 CONSISTENCY_ERRORS = {**LOG_ERRORS, 400: ["invalid_range"]}
@@ -114,6 +132,22 @@ INCLUSION_ERRORS = {
 def get_log(caller: Caller) -> LogAnswer:
     """Name the caller's log, and say how many partitions it has."""
     return LogAnswer(log_id("audit", caller.tenant), PARTITIONS)
+
+
+@app.get("/v1/log/missing", scope="audit:verify", raises=MISSING_ERRORS)
+def get_missing(caller: Caller, query: MissingQuery) -> MissingAnswer:
+    """
+    Name the streams of which commits are stored that the log does not hold, a slice of what is stored at a time.
+
+    A slice may name none, and the end is where there is no cursor. A stream may be named by two slices that follow.
+    """
+    cursors, start = adapters.cursors(), None
+    if query.cursor is not None:
+        start = cursors.open(caller.tenant, MISSING, query.cursor)
+    found = adapters.missing_of(caller.tenant).slice(start)
+    # Where a walk stands is another tenant's as likely as not.
+    cursor = cursors.seal(caller.tenant, MISSING, found.following, hidden=True) if found.following else None
+    return MissingAnswer(found.behind, found.commits, cursor)
 
 
 @app.get("/v1/log/{partition}", scope="audit:verify", raises=PARTITION_ERRORS)

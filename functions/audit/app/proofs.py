@@ -81,7 +81,7 @@ def get_export(caller: Caller, query: ExportQuery) -> ExportAnswer:
     place = None
     if query.cursor is not None:
         place = msgspec.convert(adapters.cursors().open(caller.tenant, asked, query.cursor), Place)
-    exporter = adapters.exporter_of(caller.tenant, lambda lost: tell_of_damage(lost, "GET /v1/export", caller.tenant))
+    exporter = adapters.exporter_of(caller.tenant, lambda error: tell_of_damage(error, "GET /v1/export", caller.tenant))
     page = exporter.page(partition, query.from_leaf, place)
     cursor = adapters.cursors().seal(caller.tenant, asked, page.following) if page.following else None
     return ExportAnswer(page.lines, cursor)

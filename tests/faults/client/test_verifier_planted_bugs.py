@@ -1,9 +1,10 @@
 """Deliberate mistakes in the verifier: each must turn a named test red, or that test proves nothing."""
 
-import ast
-import io
-import tokenize
+import itertools
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,111 +13,131 @@ import pytest
 
 from holdfast.anchors import MemorySigner
 from holdfast_client import verifier
-from holdfast_client.verifier import Broken, Seen, State, verify
+from holdfast_client.export import write_lines
+from holdfast_client.verifier import Broken, Proven, State, verify
 from tests.exported_log import ExportedLog, pem
 from tests.unit.client import test_verifier as tests
 
-CODE_LINES_MAX = 400
+LINES_MAX = 400
 """What one person reads in a sitting, and may then trust."""
 
 Patch = pytest.MonkeyPatch
 
 
 def key_from_the_export(patch: Patch) -> None:
-    take = verifier._Checks._take_anchor
+    is_signed = verifier.is_signed
 
-    def credulous(self: Any, anchor: Any) -> None:
-        if "BEGIN PUBLIC KEY" in anchor.key_id:
-            self._is_signed = verifier._signature_check(anchor.key_id.encode())
-        take(self, anchor)
+    def credulous(keys: Any, signature: bytes, message: bytes) -> bool:
+        return is_signed([*keys, *offered], signature, message)
 
-    patch.setattr(verifier._Checks, "_take_anchor", credulous)
+    offered: list[Any] = []
+    take = verifier._Checks.take
+
+    def noting(self: Any, line: bytes) -> None:
+        if b"BEGIN PUBLIC KEY" in line:
+            offered.extend(verifier.keys_of(msgspec.json.decode(line)["key_id"].encode()))
+        take(self, line)
+
+    patch.setattr(verifier, "is_signed", credulous)
+    patch.setattr(verifier._Checks, "take", noting)
 
 
 def any_signature(patch: Patch) -> None:
-    patch.setattr(verifier, "_signature_check", lambda _keys: lambda _signature, _message: True)
+    patch.setattr(verifier, "is_signed", lambda _keys, _signature, _message: True)
+
+
+def roots_of(patch: Patch, *, seen: bool) -> None:
+    """Compare only the root of what was seen before, or only the others."""
+    followed = verifier._Checks._followed
+
+    def forgetful(self: Any) -> State:
+        fault_at = verifier._Tree.fault_at
+        known = {head[1] for head in self._seen.heads.values()} if self._seen else set()
+
+        def fault(tree: Any, size: int, root: str) -> str | None:
+            told: str | None = fault_at(tree, size, root)
+            return told if (root in known) is seen else None
+
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(verifier._Tree, "fault_at", fault)
+            return followed(self)
+
+    patch.setattr(verifier._Checks, "_followed", forgetful)
 
 
 def without_the_first_root(patch: Patch) -> None:
-    follow = verifier._Tree.follow
-
-    def forgetful(self: Any, head: Seen, name: str) -> None:
-        if name != "What was seen before":
-            follow(self, head, name)
-
-    patch.setattr(verifier._Tree, "follow", forgetful)
+    roots_of(patch, seen=False)
 
 
 def without_the_second_root(patch: Patch) -> None:
-    follow = verifier._Tree.follow
-
-    def forgetful(self: Any, head: Seen, name: str) -> None:
-        if name == "What was seen before":
-            follow(self, head, name)
-
-    patch.setattr(verifier._Tree, "follow", forgetful)
+    roots_of(patch, seen=True)
 
 
 def without_what_was_seen(patch: Patch) -> None:
-    patch.setattr(verifier._Checks, "_meet_state", lambda _self, _now: None)
+    begin = verifier._Checks.__init__
+    patch.setattr(verifier._Checks, "__init__", lambda self, keys, _state: begin(self, keys, None))
 
 
 def without_the_tree_of_heads(patch: Patch) -> None:
-    read = verifier._read
+    class AnyRoot(bytes):
+        __slots__ = ()
 
-    def lenient(signed: bytes, kind: Any, name: str) -> Any:
-        value = read(signed, kind, name)
-        return msgspec.structs.replace(value, super_root="") if hasattr(value, "super_root") else value
+        def hex(self, *_args: Any) -> Any:
+            return Anything()
 
-    patch.setattr(verifier, "_read", lenient)
-    patch.setattr(verifier, "_root_by_path", lambda *_args: b"")
+    patch.setattr(verifier, "root_by_path", lambda *_args: AnyRoot())
+
+
+class Anything(str):
+    """Is equal to whatever it is compared with."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
 
 
 def without_the_events(patch: Patch) -> None:
-    class AnyRoot(str):
-        __slots__ = ()
-        __hash__ = str.__hash__
-
-        def __eq__(self, other: object) -> bool:
-            return True
-
-        def __ne__(self, other: object) -> bool:
-            return False
-
-    patch.setattr(verifier, "_events_root", lambda _events: AnyRoot())
+    patch.setattr(verifier, "events_root", lambda _events: Anything())
 
 
 def without_the_streams(patch: Patch) -> None:
-    patch.setattr(verifier._Checks, "_fault_in_stream", lambda _self, _extent, _header: None)
+    take = verifier._Checks._take_commit
+
+    def forgetful(self: Any, *told: Any) -> None:
+        take(self, *told)
+        for stream, (version, digest, _) in self._streams.items():
+            self._streams[stream] = (version, digest, -1)
+
+    patch.setattr(verifier._Checks, "_take_commit", forgetful)
 
 
 def without_the_digest(patch: Patch) -> None:
-    def take(self: Any, _end: Any) -> None:
-        self._is_over = True
-
-    patch.setattr(verifier._Checks, "_take_end", take)
+    patch.setattr(verifier._Checks, "_take_end", lambda _self, _lines, _digest: None)
 
 
 def headers_in_any_form(patch: Patch) -> None:
-    class Whatever(bytes):
-        __slots__ = ()
-        __hash__ = bytes.__hash__
+    names = ("events_root", "first", "n", "prev", "rt", "stream", "tenant")
 
-        def __ne__(self, other: object) -> bool:
-            return False
+    def lenient(written: str) -> list[Any]:
+        said = msgspec.json.decode(written)
+        return [said[name] for name in names]
 
-    patch.setattr(verifier, "_encode", lambda _value: Whatever())
+    patch.setattr(verifier, "read_header", lenient)
 
 
 def without_order_of_anchors(patch: Patch) -> None:
-    def follow(self: Any, now: State, name: str) -> None:
-        for partition, tree in self._trees.items():
-            head = now.heads.get(partition)
-            if head:
-                tree.follow(head, name)
-        self._newest = now
+    read, times = verifier.read_anchor, itertools.count(1)
 
-    patch.setattr(verifier._Checks, "_follow", follow)
+    def in_order(*args: Any) -> Any:
+        anchor, previous = read(*args)
+        return replace(anchor, time=next(times)), previous
+
+    patch.setattr(verifier, "read_anchor", in_order)
 
 
 def seen(name: str) -> Callable[[ExportedLog, MemorySigner], None]:
@@ -144,7 +165,7 @@ def wording_of_a_header(log: ExportedLog, _signer: MemorySigner) -> None:
     log.commits[2][-1] = msgspec.structs.replace(line, header=header)
     log.anchors.clear()
     log.anchor()
-    assert "written" in tests.broken(log).reason
+    assert "header" in tests.broken(log).reason
 
 
 MISTAKES: dict[str, tuple[Callable[[Patch], None], Callable[[ExportedLog, MemorySigner], None]]] = {
@@ -190,24 +211,62 @@ def test_a_mistake_that_is_not_planted_leaves_all_as_it_is():
     assert not isinstance(verify(log.lines(), pem(log.signer)), Broken)
 
 
-def test_the_verifier_shares_nothing_with_what_it_checks_and_is_short_enough_to_read():
-    folder = Path(verifier.__file__).parent
-    sources = [folder / "verifier.py", folder / "verifier_lines.py"]
-    texts = [source.read_text() for source in sources]
+# --- That it stands alone
 
-    for text in texts:
-        assert "import holdfast\n" not in text
-        assert "from holdfast." not in text
-        assert "functions" not in text
-    assert sum(map(code_lines, texts)) <= CODE_LINES_MAX
+STRANGER = """
+import runpy
+import sys
+
+ALLOWED = {*sys.stdlib_module_names, "cryptography", "_cffi_backend", "cffi"}
 
 
-def code_lines(text: str) -> int:
-    """Count the lines that say something to the machine: no blank ones, no comments, no docstrings."""
-    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    said = {line for token in tokens if token.type not in silent for line in range(token.start[0], token.end[0] + 1)}
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            said -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    return len(said)
+class Nothing:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] not in ALLOWED:
+            raise ImportError(f"a stranger has no {name}")
+
+
+loaded = {name.partition(".")[0] for name in sys.modules}
+assert not loaded & {"holdfast", "holdfast_client", "holdfast_cli", "functions", "stacks", "msgspec", "httpx"}, loaded
+sys.meta_path.insert(0, Nothing)
+for name in ("holdfast", "holdfast_client.errors", "functions", "msgspec"):
+    try:
+        __import__(name)
+    except ImportError:
+        continue
+    raise AssertionError(name)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a program where nothing can be imported but Python itself and cryptography."""
+
+
+def by_a_stranger(folder: Path, *arguments: Path) -> subprocess.CompletedProcess[str]:
+    copied = folder / "copied.py"
+    copied.write_bytes(Path(verifier.__file__).read_bytes())
+    command = [sys.executable, "-c", STRANGER, str(copied), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_copy_of_the_verifier_proves_a_history_where_nothing_of_ours_can_be_imported(tmp_path):
+    log = tests.made(MemorySigner())
+    (tmp_path / "key.pem").write_bytes(pem(log.signer))
+    write_lines(tmp_path / "log.gz", log.lines())
+    asked = (tmp_path / "log.gz", tmp_path / "key.pem", tmp_path / "state.json")
+
+    done = by_a_stranger(tmp_path, *asked)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Proven(")
+
+    # What it has seen, it holds against what comes the next time.
+    forked = tests.forked(log.signer, at=3)
+    write_lines(tmp_path / "log.gz", forked.lines())
+    assert isinstance(verify(forked.lines(), pem(log.signer)), Proven)
+    done = by_a_stranger(tmp_path, *asked)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("Broken(")
+
+
+def test_the_verifier_is_short_enough_to_read():
+    assert len(Path(verifier.__file__).read_text().splitlines()) <= LINES_MAX

@@ -70,7 +70,7 @@ def test_an_export_may_begin_anywhere_up_to_what_was_seen(script, data):
     seen = verify(first.lines(), KEY)
     assert isinstance(seen, Proven)
     log = played([*whole(script), *script, (0, 2), None])
-    sizes = {partition: head.size for partition, head in seen.state.heads.items()}
+    sizes = {partition: size for partition, (size, _) in seen.state.heads.items()}
     from_leaves = {partition: data.draw(st.integers(0, size)) for partition, size in sizes.items()}
 
     anchors = [anchor for anchor in log.anchors if anchor.said.seq > seen.state.seq]

@@ -288,7 +288,7 @@ def test_damage_that_a_caller_meets_is_told_of_with_where_and_whose(audit):
     partition = partition_of("orders/1")
 
     assert audit.get("/v1/events", "actor=ann&include=data")[0] == 500
-    assert audit.get("/v1/export", f"partition={partition}")[1]["lines"][-1]["type"] == "lost"
+    assert audit.get("/v1/export", f"partition={partition}")[1]["lines"][-1]["type"] == "damaged"
 
     events = told(audit, "integrity.failed")
     assert [each["data"]["where"] for each in events] == ["GET /v1/events", "GET /v1/export"]

@@ -11,9 +11,10 @@ from functions.audit import adapters
 from holdfast import proofs
 from holdfast.dynamodb import DynamoEventStores
 from holdfast.log import PARTITIONS, LogReader, log_id, partition_of
+from holdfast.log.missing import PAGES_MAX, Missing
 from holdfast.streams import RawCodec
 from tests.audit_lab import AuditLab, event
-from tests.log_lab import log_lab
+from tests.log_lab import LogLab, log_lab
 
 PARTITION = "/v1/log/{partition}"
 INCLUSION = "/v1/log/{partition}/inclusion"
@@ -233,3 +234,55 @@ def test_a_log_is_one_tenant_s(audit: AuditLab):
 
     assert ask(audit, HEAD, partition=2)[1]["size"] == 0
     assert code(ask(audit, INCLUSION, f"stream={one}&version=1", 2)) == (404, "stream_not_found")
+
+
+def missing(audit: AuditLab) -> tuple[list[Any], int, list[str]]:
+    """Walk to the end: what is named, how many of the caller's commits were looked at, and the cursors on the way."""
+    items, commits, cursors, cursor = [], 0, [], None
+    while True:
+        status, answer, _ = audit.get("/v1/log/missing", f"cursor={cursor}" if cursor else "")
+        assert status == 200, answer
+        items += answer["items"]
+        commits, cursor = commits + answer["commits"], answer["cursor"]
+        if cursor is None:
+            return items, commits, cursors
+        cursors.append(cursor)
+
+
+def test_what_is_stored_and_not_in_the_log_is_named_by_its_stream(audit: AuditLab):
+    audit.append("orders/1", event(1))
+    audit.append("orders/2", event(2))
+    audit.index()
+    assert missing(audit) == ([], 2, [])
+
+    audit.append("orders/1", event(3), event(4))
+    audit.append("orders/1", event(5))
+    audit.append("orders/new", event(6))
+
+    items, commits, _ = missing(audit)
+    assert sorted(items, key=lambda item: str(item["stream"])) == [
+        {"stream": "orders/1", "logged": 1, "version": 4, "commits": 2},
+        {"stream": "orders/new", "logged": 0, "version": 1, "commits": 1},
+    ]
+    assert commits == 5
+    audit.index()
+    assert missing(audit)[0] == []
+
+
+def test_a_walk_over_what_is_stored_shows_nothing_of_another_tenant(audit: AuditLab, monkeypatch: pytest.MonkeyPatch):
+    request = Missing._request
+    monkeypatch.setattr(Missing, "_request", lambda self, start: {**request(self, start), "Limit": 1})
+    audit.append("orders/1", event(1))
+    other = LogLab(audit.lab.transport, audit.lab.tables, tenant="rival")
+    for number in range(12):
+        other.append(f"secret-{number}")
+
+    items, commits, cursors = missing(audit)
+
+    assert ([item["stream"] for item in items], commits) == (["orders/1"], 1)
+    assert len(cursors) >= 13 // PAGES_MAX
+    for cursor in cursors:
+        assert b"secret" not in b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_")
+    audit.as_tenant("rival")
+    assert code(audit.get("/v1/log/missing", f"cursor={cursors[0]}")[:2]) == (400, "invalid_cursor")
+    assert code(audit.get("/v1/log/missing", "cursor=AAAA")[:2]) == (400, "invalid_cursor")

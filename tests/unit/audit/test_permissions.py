@@ -164,6 +164,7 @@ def read(trail: Trail) -> None:
     trail.ask("GET", "/v1/streams")
     trail.ask("GET", "/v1/activity")
     trail.ask("GET", "/v1/log")
+    trail.ask("GET", "/v1/log/missing")
     trail.ask("GET", "/v1/log/{partition}", partition=str(PARTITION))
     trail.ask("GET", "/v1/log/{partition}/head", partition=str(PARTITION))
     trail.ask("GET", "/v1/log/{partition}/inclusion", query="stream=orders~1&version=1", partition=str(PARTITION))

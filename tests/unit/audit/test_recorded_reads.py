@@ -112,6 +112,7 @@ def test_the_answer_is_the_same_as_without(audit):
 
 UNRECORDED = [
     ("/v1/log", {}),
+    ("/v1/log/missing", {}),
     ("/v1/log/{partition}/head", {"partition": "0"}),
     ("/v1/log/{partition}/consistency", {"partition": "0"}),
     ("/v1/anchors/latest", {}),

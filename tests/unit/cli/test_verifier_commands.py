@@ -40,9 +40,8 @@ def door(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> ExportDoor:
     monkeypatch.setattr(audit_verify, "home", lambda: tmp_path / "home")
     monkeypatch.setattr(Export, "of", lambda _audit: door.export())
     monkeypatch.setattr(exporting, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(exporting, "COVER_SECONDS_MAX", 0.3)
     covering = Export.covering
-    monkeypatch.setattr(Export, "covering", lambda self: covering(self, seconds_max=0.3))
+    monkeypatch.setattr(Export, "covering", lambda self, **rest: covering(self, seconds_max=0.1, **rest))
     for name in ("HOLDFAST_AUDIT_URL", "HOLDFAST_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     return door
@@ -116,7 +115,7 @@ def test_a_history_that_was_rewritten_since_is_broken(signed, command, tmp_path)
     state_file = tmp_path / "home/verifier/state.json"
     state = json.loads(state_file.read_text())
     partition = next(iter(state["heads"]))
-    state["heads"][partition]["root"] = "A" * 43 + "="
+    state["heads"][partition][1] = "0" * 64
     state_file.write_text(json.dumps(state))
 
     code, out, err = command("verify", "--json")
@@ -149,6 +148,20 @@ def test_a_changed_event_is_told_with_its_place(signed, command):
     assert code == 1
     assert f"partition {entry.partition}, leaf {entry.leaf}, stream {reference.stream}" in err
     assert "An event of this commit was changed" in err
+
+
+def test_what_is_stored_and_not_in_the_log_is_not_covered_and_every_stream_is_named(signed, command):
+    command("verify")
+    signed.lab.append("orders/new", 2)
+    signed.lab.append("orders/new", 2)
+
+    code, out, err = command("verify", "--json")
+
+    assert (code, out) == (1, "")
+    told = json.loads(err.splitlines()[-1])["error"]
+    assert told["code"] == "not_in_log"
+    assert "2 commits of stream orders/new, from version 1 on are stored and not in the log" in told["detail"]
+    assert told["streams"] == [{"stream": "orders/new", "logged": 0, "version": 3, "commits": 2}]
 
 
 def test_what_is_not_anchored_in_time_is_an_end_in_words(signed, command):
@@ -259,12 +272,14 @@ def test_what_is_beyond_the_anchor_is_told(log, command, tmp_path):
 
 def test_a_name_in_an_export_cannot_steer_the_terminal(log, command, tmp_path):
     parts = log.parts()
-    parts[1] = {"type": "lost", "partition": 0, "leaf": 0, "stream": "a\x1b[2J", "version": 1}
+    place = {"partition": 0, "leaf": 0, "stream": "a\x1b[2J", "version": 1}
+    parts[1] = {"type": "damaged", **place, "reason": "\x1b[2Jgone"}
     (tmp_path / "log.gz").write_bytes(b"".join(closed_parts(parts)))
 
     code, _, err = command("verify", "--export", tmp_path / "log.gz", "--key", tmp_path / "key.pem")
 
     assert code == 1
+    assert "cannot show" in err
     assert "\x1b" not in err
 
 

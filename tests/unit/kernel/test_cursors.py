@@ -1,3 +1,4 @@
+import base64
 import re
 
 import msgspec
@@ -69,3 +70,25 @@ def test_a_position_that_would_not_fit_a_url_is_not_sealed():
 def test_a_short_key_is_refused():
     with pytest.raises(ValueError, match="32"):
         Cursors(b"k" * 31)
+
+
+def test_a_hidden_cursor_gives_back_its_position_and_shows_nothing_of_it():
+    cursor = CURSORS.seal("acme", QUERY, {"pk": "S#rival#secret"}, hidden=True)
+
+    assert CURSORS.open("acme", QUERY, cursor) == {"pk": "S#rival#secret"}
+    assert b"secret" not in base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    assert cursor != CURSORS.seal("acme", QUERY, {"pk": "S#rival#secret"}, hidden=True)
+
+
+def test_a_hidden_cursor_is_for_one_tenant_one_query_and_one_key_and_cannot_be_altered():
+    cursor = CURSORS.seal("acme", QUERY, 7, hidden=True)
+    sealed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+
+    assert is_refused("acm", QUERY, cursor)
+    assert is_refused("acme", {}, cursor)
+    assert is_refused("acme", QUERY, cursor, Cursors(b"K" * 32))
+    for at in range(len(sealed)):
+        other = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+        assert is_refused("acme", QUERY, base64.urlsafe_b64encode(other).rstrip(b"=").decode()), at
+    for end in range(len(sealed)):
+        assert is_refused("acme", QUERY, base64.urlsafe_b64encode(sealed[:end]).rstrip(b"=").decode()), end

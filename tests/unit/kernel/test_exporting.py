@@ -1,19 +1,23 @@
 """A log as pages of lines: complete, bounded, and true to the stored bytes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
 from holdfast import exporting
+from holdfast.archive.format import HEAD, FrameChanged
 from holdfast.dynamodb.attributes import to_item
+from holdfast.dynamodb.reads import get, query
 from holdfast.errors import Invalid, NotFound
 from holdfast.exporting import Exporter, Page, Place
-from holdfast.log import partition_of
+from holdfast.log import Entry, partition_of
 from holdfast.log.bodies import Bodies
+from holdfast.objects import Damaged
 from holdfast.proofs import TILE_HASHES, Frontier, leaf_hash
 from holdfast.streams.packing import pack
+from tests.archive_lab import archive_lab
 from tests.log_lab import LogLab, log_lab
 
 STREAMS = ("orders/3", "orders/4", "orders/5")
@@ -43,8 +47,8 @@ def lab() -> LogLab:
     return lab
 
 
-def exporter(lab: LogLab) -> Exporter:
-    return Exporter(lab.log(), Bodies(lab.database(), lab.tables))
+def exporter(lab: LogLab, on_damaged: Callable[[Exception], None] = lambda _error: None) -> Exporter:
+    return Exporter(lab.log(), Bodies(lab.database(), lab.tables), on_damaged)
 
 
 def decoded(page: Page) -> list[dict[str, Any]]:
@@ -134,6 +138,23 @@ def test_what_is_not_there_is_refused(lab):
         exporter(lab).page(PARTITION, -1)
 
 
+def changed(lab: LogLab, leaf: int, change: Callable[[dict[str, Any]], object]) -> Entry:
+    """Change the row of the commit at *leaf* as somebody with all rights would."""
+    entry = list(lab.log().entries(PARTITION))[leaf]
+    pk, sk = f"S#{lab.tenant}#{entry.reference.stream}", entry.reference.first_version
+    row = get(lab.database(), lab.tables.commits, pk, sk)
+    assert row
+    change(row)
+    lab.transport.call("PutItem", {"TableName": lab.tables.commits, "Item": to_item(row)})
+    return entry
+
+
+def damaged(entry: Entry, reason: str) -> dict[str, Any]:
+    stream, version = entry.reference.stream, entry.reference.first_version
+    place = {"partition": PARTITION, "leaf": entry.leaf, "stream": stream, "version": version}
+    return {"type": "damaged", **place, "reason": reason}
+
+
 def test_a_commit_that_was_removed_is_named_and_ends_the_export(lab):
     entry = list(lab.log().entries(PARTITION))[3]
     stream, first = entry.reference.stream, entry.reference.first_version
@@ -144,7 +165,67 @@ def test_a_commit_that_was_removed_is_named_and_ends_the_export(lab):
     lines = decoded(page)
 
     assert [line["leaf"] for line in lines[:-1]] == [0, 1, 2]
-    assert lines[-1] == {"type": "lost", "partition": PARTITION, "leaf": 3, "stream": stream, "version": first}
+    assert lines[-1] == damaged(entry, f"{lab.tenant}: commit {first} of {stream!r}")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda row: row.pop("root"), "KeyError"),
+        (lambda row: row.pop("ev"), "KeyError"),
+        (lambda row: row.update(rt=10**30), "OverflowError"),
+        (lambda row: row.update(rt="soon"), "TypeError"),
+        (lambda row: row.update(ev="no bytes"), "TypeError"),
+        (lambda row: row.update(prev=7), "AttributeError"),
+    ],
+    ids=["no root", "no events", "a huge time", "a word for a time", "text for events", "a number for a hash"],
+)
+def test_a_row_that_is_no_commit_any_more_is_named_and_told_of(lab, change, word):
+    entry = changed(lab, 3, change)
+    told: list[Exception] = []
+
+    page = exporter(lab, told.append).page(PARTITION)
+
+    lines = decoded(page)
+    assert [line["leaf"] for line in lines] == [0, 1, 2, 3]
+    assert lines[-1] == damaged(entry, lines[-1]["reason"])
+    assert word in lines[-1]["reason"]
+    assert page.following is None
+    assert [type(each) for each in told] == [Damaged]
+
+
+def test_a_byte_that_was_changed_in_the_archive_is_named_with_the_first_commit_that_it_touches():
+    lab = archive_lab()
+    lab.index([lab.append(STREAMS[number % 3], 2) for number in range(9)])
+    lab.age()
+    lab.archiver().partition(lab.tenant, PARTITION).archive()
+    (key,) = list(lab.objects.keys(""))
+    body = bytearray(lab.objects._bodies[key])
+    body[len(HEAD) + 9] ^= 1
+    lab.objects._bodies[key] = bytes(body)
+    told: list[Exception] = []
+
+    reader = Exporter(lab.log(), Bodies(lab.database(), lab.tables, lab.reader()), told.append)
+    lines = decoded(reader.page(PARTITION))
+
+    assert lines[-1]["type"] == "damaged"
+    assert (lines[-1]["leaf"], lines[-1]["stream"]) == (0, STREAMS[0])
+    assert "lacks its digest" in lines[-1]["reason"]
+    assert [type(each) for each in told] == [FrameChanged]
+
+
+def test_a_row_of_the_log_itself_that_cannot_be_read_is_named_by_its_first_leaf(lab):
+    lab.indexer().index([lab.append(STREAMS[0], 1)])
+    pk = f"L#{lab.tenant}#{PARTITION}"
+    newest = next(query(lab.database(), lab.tables.log, pk, newest_first=True, limit=1))
+    lab.transport.call("PutItem", {"TableName": lab.tables.log, "Item": to_item(newest | {"refs": b"nonsense"})})
+
+    lines = decoded(exporter(lab).page(PARTITION))
+
+    assert [line["leaf"] for line in lines] == [0, 1, 2, 3, 4, 5, 6]
+    assert lines[-1] | {"reason": ""} == {
+        "type": "damaged", "partition": PARTITION, "leaf": 6, "stream": "", "version": 0, "reason": "",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("packed", [b"no zlib", pack([b"{}"])], ids=["garbage", "another event"])

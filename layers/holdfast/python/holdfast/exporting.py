@@ -20,11 +20,14 @@ from holdfast.log import Entry, Head, LogReader
 from holdfast.log.bodies import Bodies, Lost, Stored
 from holdfast.log.tiles import Tiles
 from holdfast.log.values import tile_key
+from holdfast.objects import Damaged
 from holdfast.proofs import TILE_HASHES, perfect_subtrees
 from holdfast.streams.packing import header_of, unpack
 
 PAGE_COMMITS_MAX: Final = 1_000
 """Commits on one page."""
+DAMAGE: Final = (Lost, Damaged, KeyError, TypeError, ValueError, AttributeError, OverflowError, msgspec.MsgspecError)
+"""What comes of reading a commit, or the archive, that somebody has changed."""
 PAGE_BYTES_MAX: Final = 4_000_000
 """Bytes of one page's lines; a commit that is larger has a page for itself (a Lambda's answer holds 6 MB)."""
 
@@ -47,13 +50,14 @@ class CommitLine(msgspec.Struct, frozen=True, tag_field="type", tag="commit"):
     events: tuple[bytes, ...]
 
 
-class LostLine(msgspec.Struct, frozen=True, tag_field="type", tag="lost"):
-    """A commit that the log names, and that neither the table nor the archive has. Nothing comes after it."""
+class DamagedLine(msgspec.Struct, frozen=True, tag_field="type", tag="damaged"):
+    """A commit that the log names, and that is not there or cannot be read. Nothing comes after it."""
 
     partition: int
     leaf: int
     stream: str
     version: int
+    reason: str
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -76,8 +80,8 @@ class Exporter:
 
     reader: LogReader
     bodies: Bodies
-    on_lost: Callable[[Lost], None] = lambda _lost: None
-    """Told of a commit that is lost: the line that says so is for whoever checks, and somebody has to look."""
+    on_damaged: Callable[[Exception], None] = lambda _error: None
+    """Told of a commit that cannot be shown: the line that says so is for whoever checks, and somebody has to look."""
 
     def page(self, partition: int, from_leaf: int = 0, place: Place | None = None) -> Page:
         """
@@ -105,13 +109,13 @@ class Exporter:
                 return Page(lines, place)
             lines.append(written)
             commits, place = commits + 1, following
-            if isinstance(line, LostLine):
+            if isinstance(line, DamagedLine):
                 return Page(lines, None)
             if commits == PAGE_COMMITS_MAX:
                 break
         return Page(lines, place if place.leaf < head.size else None)
 
-    def _lines(self, head: Head, place: Place) -> Iterator[tuple[CommitLine | LostLine, Place]]:
+    def _lines(self, head: Head, place: Place) -> Iterator[tuple[CommitLine | DamagedLine, Place]]:
         """Write the commits from *place* on, each with the place after it."""
         named = deque[Entry]()
 
@@ -120,17 +124,37 @@ class Exporter:
                 named.append(entry)
                 yield entry
 
+        following = place
         try:
             for entry, stored in self.bodies.of(head.tenant, noted()):
-                named.popleft()
-                yield commit_line(head.tenant, entry, stored), Place(entry.leaf + 1, entry.last_position)
-        except Lost as error:
-            self.on_lost(error)
-            # They come in order: the first that was named and has not come is the one that is lost.
-            lost = named[0]
-            reference = lost.reference
-            line = LostLine(head.partition, lost.leaf, reference.stream, reference.first_version)
-            yield line, Place(lost.leaf + 1, lost.last_position)
+                line = commit_line(head.tenant, entry, stored)
+                following = _after(named.popleft())
+                yield line, following
+        except DAMAGE as error:
+            # They are fetched together, and fail together; by itself, each one says whether it is the one.
+            for entry in named:
+                line_or_damage, following = self._alone(head.tenant, entry), _after(entry)
+                yield line_or_damage, following
+                if isinstance(line_or_damage, DamagedLine):
+                    return
+            # None of them is: then it is the row of the log behind them.
+            yield self._damaged(DamagedLine(head.partition, following.leaf, "", 0, ""), error), following
+
+    def _alone(self, tenant: str, entry: Entry) -> CommitLine | DamagedLine:
+        try:
+            ((_, stored),) = self.bodies.of(tenant, [entry])
+            return commit_line(tenant, entry, stored)
+        except DAMAGE as error:
+            reference = entry.reference
+            place = DamagedLine(entry.partition, entry.leaf, reference.stream, reference.first_version, "")
+            return self._damaged(place, error)
+
+    def _damaged(self, place: DamagedLine, error: Exception) -> DamagedLine:
+        """Say what is wrong with a commit, and tell whoever keeps it."""
+        if not isinstance(error, Lost | Damaged):
+            error = Damaged(f"what is kept of it is none of ours: {type(error).__name__}: {error}")
+        self.on_damaged(error)
+        return msgspec.structs.replace(place, reason=str(error))
 
     def _frontier(self, head: Head, size: int) -> FrontierLine:
         needed = perfect_subtrees(size)
@@ -176,5 +200,9 @@ def commit_line(tenant: str, entry: Entry, stored: Stored) -> CommitLine:
     return CommitLine(entry.partition, entry.leaf, entry.position, header, events)
 
 
-def _written(line: FrontierLine | CommitLine | LostLine) -> msgspec.Raw:
+def _after(entry: Entry) -> Place:
+    return Place(entry.leaf + 1, entry.last_position)
+
+
+def _written(line: FrontierLine | CommitLine | DamagedLine) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(line))
