@@ -12,6 +12,7 @@ from tests.local.conftest import LocalStack
 
 EVENTS = 40
 CUT_EVERY = 12
+OPENS_IN_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -21,17 +22,21 @@ def holdfast(stack: LocalStack) -> Iterator[Holdfast]:
 
 
 def test_events_are_followed_through_cuts_without_loss_or_repeats(holdfast: Holdfast, monkeypatch: pytest.MonkeyPatch):
-    prefix, sockets = f"tail-{uuid.uuid4().hex[:8]}/", list[Socket]()
+    prefix, sockets, is_open = f"tail-{uuid.uuid4().hex[:8]}/", list[Socket](), threading.Event()
 
     def remembered(url: str) -> Socket:
         sockets.append(open_websocket(url))
+        is_open.set()
         return sockets[-1]
 
     monkeypatch.setattr("holdfast_client.tail.open_websocket", remembered)
+    # The function behind may take longer to begin than a handshake waits; until then the log is polled.
+    monkeypatch.setattr("holdfast_client.tail.REFUSED_SECONDS", 1.0)
     tail = holdfast.audit.tail(prefix)
     assert tail.positions.keys() == {0, 1, 2, 3}
 
     def write() -> None:
+        is_open.wait(OPENS_IN_SECONDS)
         for number in range(EVENTS):
             holdfast.audit.append(f"{prefix}{number % 5}", [Event(type="x", data=number)])
             if number % CUT_EVERY == CUT_EVERY - 1 and sockets:
