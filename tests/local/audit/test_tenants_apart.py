@@ -68,6 +68,7 @@ def burglar(tenant: OwnTenant) -> Iterator[Burglar]:
         "cursor": cursor,
         "key": "k",
         "name": "ours",
+        "view": "streams",
     }
     appended = {"expected_version": 2, "events": [happened(3)]}
     reason = {"reason": "theirs"}
