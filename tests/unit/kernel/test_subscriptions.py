@@ -11,6 +11,7 @@ import pytest
 from holdfast.clock import MICROSECOND
 from holdfast.dynamodb import Transport
 from holdfast.dynamodb.reads import get
+from holdfast.dynamodb.writes import update_guarded
 from holdfast.errors import Conflict, Denied, Invalid, NotFound, ServiceError, Unavailable
 from holdfast.log import PARTITIONS, partition_of
 from holdfast.outbox import MemoryOutbox
@@ -18,7 +19,7 @@ from holdfast.retry import deadline
 from holdfast.subscriptions import ATTEMPTS_MAX, AllowList, Settings, Subscriptions
 from holdfast.subscriptions import registry as module
 from holdfast.subscriptions.delivering import CATCHING_UP_MAX
-from holdfast.subscriptions.rows import subscription_key
+from holdfast.subscriptions.rows import Track, subscription_key
 from holdfast.subscriptions.rules import EVENTS_FIRST, EVENTS_MAX, TYPES_MAX
 from holdfast.testing import FaultyTransport
 from tests.log_lab import LogLab
@@ -474,6 +475,25 @@ def test_what_could_not_be_told_of_is_told_later(lab):
 
     assert len(lab.told) == 1
     assert lab.arrived() == {"s/2": [1]}
+
+
+def test_a_late_word_that_a_stream_was_told_of_does_not_hide_that_it_is_parked_again(lab):
+    lab.poison.add(("s/1", 1))
+    lab.can_tell = False
+    made = lab.subscribe()
+    lab.append("s/1")
+    lab.settle(made)
+    (stand,) = lab.all_stands(made)
+    told = msgspec.structs.replace(stand, is_told=True)
+    late = Track(made, partition_of("s/1")).stand_update("operations", stand, told)
+    lab.registry().redrive(made)
+    lab.settle(made)
+
+    update_guarded(lab.lab.database(), late, table="operations", is_applied=lambda _: False)
+    lab.can_tell = True
+    lab.move(made)
+
+    assert [told.version for _, told in lab.told] == [1]
 
 
 def test_where_nobody_can_be_told_that_is_tried_once_a_call(lab):
