@@ -1,6 +1,9 @@
 """The audit trail's door, in process: real routes and a real store in memory."""
 
+import itertools
 import json
+import random
+import string
 from datetime import timedelta
 from typing import Any
 
@@ -8,8 +11,11 @@ import pytest
 from cloudevents.v1.http import from_json
 
 from functions.audit.app import app
+from holdfast import cloudevents
 from holdfast.auth import Principal
 from holdfast.clock import ManualClock
+from holdfast.streams.packing import pack
+from holdfast.streams.values import PACKED_BYTES_MAX
 from tests.audit_door import ALL, BATCH, JSON, NOON, SAMPLE, described
 from tests.audit_lab import AuditLab
 from tests.log_lab import log_lab
@@ -193,9 +199,26 @@ def test_acting_for_another_says_on_whose_behalf(door):
 
 
 def test_a_commit_may_pack_to_its_bound_but_not_beyond(door):
-    noise = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(70_000))
-    status, problem, _ = door.append([event(n, data=noise[n:] + str(n)) for n in range(3)])
+    noise = random.Random(1).choices(string.ascii_letters + string.digits, k=600_000)  # text takes about 6 bits each
 
+    def events(length: int) -> list[dict[str, Any]]:
+        """Make three of them out of so much text."""
+        return [event(n, data="".join(noise[n:length:3])) for n in range(3)]
+
+    def packed_bytes(length: int) -> int:
+        return len(pack([cloudevents.encode(each, "") for each in events(length)]))
+
+    length = 505_000
+    for _ in range(20):
+        missing = PACKED_BYTES_MAX - packed_bytes(length)
+        if not missing:
+            break
+        length += missing  # it takes a little more, so this comes closer each time
+    assert packed_bytes(length) == PACKED_BYTES_MAX
+
+    assert door.append(events(length))[0] == 201
+    beyond = next(more for more in itertools.count(length) if packed_bytes(more) > PACKED_BYTES_MAX)
+    status, problem, _ = door.append(events(beyond), stream="orders~2")
     assert (status, problem["code"]) == (413, "commit_too_large")
 
 

@@ -277,6 +277,17 @@ def test_a_repeat_of_a_sealed_append_is_the_same_request_and_other_content_is_no
     assert (other[0], other[1]["code"]) == (422, "idempotency_mismatch")
 
 
+def test_whether_it_is_a_repeat_nothing_can_tell_any_more_once_its_subject_is_erased(audit):
+    key = {"headers": {"idempotency-key": "k"}}
+    assert audit.door.append([sealed(1)], 0, stream="orders~1", **key)[0] == 201
+    ask(audit, "POST", ERASURE, {"reason": "r"})
+
+    status, answer, _ = audit.door.append([sealed(1)], 0, stream="orders~1", **key)
+
+    assert (status, answer["code"]) == (409, "subject_erased")
+    assert audit.door.events(stream="orders~1")[1]["last_version"] == 1
+
+
 def test_another_tenant_has_no_hold_on_a_subject(audit):
     audit.append("orders/1", sealed(1))
     audit.as_tenant("other")
