@@ -215,11 +215,22 @@ def test_reads_are_recorded_once_that_is_turned_on(written: OwnTenant):
     assert (answer.status_code, answer.json()["record_reads"]) == (200, True)
 
     deadline = time.monotonic() + SETTLES_IN_SECONDS
-    while not (recorded := [each["stream"] for each in written.get("/v1/streams", prefix="access/2")["items"]]):
+    while not (of_state := recorded(written, "state")):
         assert time.monotonic() < deadline
         written.get("/v1/streams/orders~1/state")
         time.sleep(0.5)
+    assert (of_state[0]["actor"], of_state[0]["subject"]) == ("tester", "orders/1")
 
-    (event,) = written.get(f"/v1/streams/{recorded[0].replace('/', '~')}/events")["events"]
-    assert (event["type"], event["actor"], event["subject"]) == ("holdfast.audit.read.v1", "tester", "orders/1")
-    assert event["data"]["what"] == "state"
+    tail = written.audit.tail("users/")
+    written.audit.append("users/9", [happened("heard")], None)
+    assert next(tail).event.id == "heard"
+    tail.close()
+    while not (of_tail := recorded(written, "tail")):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert of_tail[0]["data"]["query"]["prefix"] == "users/"
+
+
+def recorded(tenant: OwnTenant, what: str) -> list[Any]:
+    items = tenant.get("/v1/events", type="holdfast.audit.read.v1", include="data")["items"]
+    return [each["event"] for each in items if each["event"]["data"]["what"] == what]
