@@ -146,10 +146,13 @@ def write(trail: Trail) -> None:
 
 
 def write_much(trail: Trail) -> None:
-    """Let a stream grow so long that snapshots of it are made."""
-    for first in (0, EVENTS_MIN):
-        trail.append("long/1", *(event(n, data={"n": n}) for n in range(first, first + EVENTS_MIN)))
-        trail.index("long/1")
+    """Let streams grow so long that snapshots of them are made: where hints come, and where Repair finds them."""
+    for stream in ("long/1", "long/2"):
+        for first in (0, EVENTS_MIN):
+            sealed = event(first, shredkey="customers/7", data={"secret": first})
+            trail.append(stream, sealed, *(event(n, data={"n": n}) for n in range(first + 1, first + EVENTS_MIN)))
+            if stream == "long/1":
+                trail.index(stream)
     trail.settle()
 
 
@@ -335,15 +338,15 @@ LIFE = (
     write,
     rebuild,
     redrive,
+    subscribe,
+    end_the_subscription,
     write_much,
     read,
     read_while_it_is_recorded,
-    subscribe,
     listen,
     archive,
     go_on_with_the_archive,
     erase,
-    end_the_subscription,
     prove,
 )
 
