@@ -90,21 +90,39 @@ def repeat(
     Raises:
         Unavailable: `out_of_time`, and *call* was not made.
     """
-    import tenacity  # noqa: PLC0415 - it imports asyncio; the door sets deadlines without it
-
     check_deadline()
     started = clock.monotonic()
-    last: Exception | None = None
+    try:
+        return call()
+    except on as error:
+        return _repeat_after(error, started, call, on=on, budget=budget, clock=clock)
+
+
+def _repeat_after(
+    first: Exception,
+    started: float,
+    call: Callable[[], T],
+    *,
+    on: type[Exception] | tuple[type[Exception], ...],
+    budget: Budget,
+    clock: Clock,
+) -> T:
+    """Go on after an attempt that failed. Few calls come here, so few pay for the library."""
+    import tenacity  # noqa: PLC0415 - it imports asyncio; most calls do without it
+
+    failures, is_told = [first], False
 
     def attempt() -> T:
-        nonlocal last
-        # A wait may take longer than it was meant to. The exception before it says more than that time is over.
-        if last is not None and seconds_left() <= 0:
-            raise last
+        nonlocal is_told
+        # The library counts from the first attempt, which it has not seen: it is told how that went. And a wait may
+        # take longer than it was meant to: the exception before it says more than that time is over.
+        if not is_told or seconds_left() <= 0:
+            is_told = True
+            raise failures[-1]
         try:
             return call()
         except on as error:
-            last = error
+            failures.append(error)
             raise
 
     def is_spent(state: tenacity.RetryCallState) -> bool:
