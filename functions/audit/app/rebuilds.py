@@ -100,7 +100,7 @@ START_ERRORS = {
     503: [*CHANGE_ERRORS[503], "queue_unavailable"],
 }
 FLIP_ERRORS = {**REBUILD_ERRORS, 409: ["rebuild_not_ready"], 503: [*CHANGE_ERRORS[503], "unfinished"]}
-ROLLBACK_ERRORS = {**REBUILD_ERRORS, 409: ["rebuild_not_live"], **CHANGE_ERRORS}
+ROLLBACK_ERRORS = {**REBUILD_ERRORS, 409: ["rebuild_not_live"], 503: FLIP_ERRORS[503]}
 ABANDON_ERRORS = {**REBUILD_ERRORS, 409: ["rebuild_over"], **CHANGE_ERRORS}
 
 
