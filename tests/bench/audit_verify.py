@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
-from holdfast_client.export import closed, read_lines, write_lines
-from holdfast_client.verifier import Broken, Proven, verify
+from holdfast_client.export import closed, write_lines
+from holdfast_client.verifier import Broken, Proven, read_lines, verify
 from tests.exported_log import ExportedLog, pem
 
 REPEATS = 5

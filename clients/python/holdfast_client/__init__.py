@@ -20,12 +20,13 @@ from holdfast_client.errors import (
     Uncertain,
 )
 from holdfast_client.events import Event, RecordedEvent
-from holdfast_client.tail import Tail, TailedEvent
+from holdfast_client.tail import AsyncTail, Tail, TailedEvent
 
 __all__ = [
     "Appended",
     "AsyncAudit",
     "AsyncHoldfast",
+    "AsyncTail",
     "Audit",
     "Budget",
     "Conflict",

@@ -11,7 +11,7 @@ import msgspec
 from holdfast_client.audit_queries import AsyncQueries, Queries, QueryCalls
 from holdfast_client.conversation import Answer, Call, Request
 from holdfast_client.events import Event, RecordedEvent, cloudevent_of, json_bytes, stream_path, time_text
-from holdfast_client.tail import HttpSource, Tail
+from holdfast_client.tail import AsyncHttpSource, AsyncTail, HttpSource, Tail
 from holdfast_client.transport import AsyncTransport, Transport
 
 Expected = int | Literal["any"] | None
@@ -234,3 +234,7 @@ class AsyncAudit(AsyncQueries):
         known_at: datetime | str | None = None,
     ) -> State:
         return await self._transport.run(self._calls.state(stream, at, version, known_at))
+
+    def tail(self, prefix: str = "", *, after: Mapping[int, int] | None = None) -> AsyncTail:
+        """Follow the log with `async for`; `await` its `close` and its `positions`."""
+        return AsyncTail(AsyncHttpSource(self._calls, self._transport), prefix, after)

@@ -3,14 +3,17 @@ The live tail: every event of the log from a position on, each once and in its p
 
 Events come over a WebSocket. What is lost on the way, as `tail_cursor` notices, is read from the log over HTTP, and
 where no WebSocket can be had, the log is polled.
+
+What a tail does is written once: `_Following` says what to ask for next, and `Tail` and `AsyncTail` ask, the one
+blocking and the other awaiting (the manner of `conversation` and `transport`).
 """
 
+import asyncio
 import random
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -19,19 +22,18 @@ from holdfast_client.audit_queries import PARTITIONS, LogEntry, LogPage, Ticket
 from holdfast_client.errors import HoldfastError, Unavailable
 from holdfast_client.events import RecordedEvent
 from holdfast_client.tail_cursor import Cursor, Missing, Refused, Taken, TokenEnded
-from holdfast_client.transport import Transport
+from holdfast_client.tail_sockets import Ended, Socket, open_async_websocket, open_websocket
+from holdfast_client.transport import AsyncTransport, Transport
 
 if TYPE_CHECKING:
     from holdfast_client.audit import AuditCalls
+
+T = TypeVar("T")
 
 PING_SECONDS: Final = 10.0
 """How often the server is asked where we are; its answer shows what was lost last."""
 SILENCE_SECONDS_MAX: Final = 30.0
 """A connection that answers three pings with nothing is dead."""
-OPEN_SECONDS_MAX: Final = 10.0
-CLOSE_SECONDS_MAX: Final = 1.0
-MESSAGE_BYTES_MAX: Final = 1024 * 1024
-"""Far over API Gateway's 128 KB: only a bound."""
 POLL_SECONDS: Final = 2.0
 """How often the log is asked for more while there is no WebSocket."""
 REFUSED_SECONDS: Final = 30.0
@@ -51,32 +53,6 @@ class TailedEvent(msgspec.Struct, frozen=True):
     position: int
     stream: str
     event: RecordedEvent
-
-
-class Ended(Exception):
-    """The connection has ended, whyever."""
-
-
-class Socket(Protocol):
-    """An open WebSocket."""
-
-    def send(self, text: str) -> None:
-        """
-        Send one message.
-
-        Raises:
-            Ended: it cannot be sent.
-        """
-
-    def receive(self, seconds: float) -> str | None:
-        """
-        Wait for a message; None if none came in time.
-
-        Raises:
-            Ended: none will.
-        """
-
-    def close(self) -> None: ...
 
 
 Open = Callable[[str], Socket]
@@ -115,6 +91,200 @@ class HttpSource:
         return self.transport.run(self.calls.page(stream, after, limit)).events
 
 
+@dataclass(frozen=True)
+class AsyncHttpSource:
+    """The audit trail, awaited."""
+
+    calls: "AuditCalls"
+    transport: AsyncTransport
+
+    async def ticket(self) -> Ticket:
+        return await self.transport.run(self.calls.ticket())
+
+    async def head(self, partition: int) -> int:
+        return (await self.transport.run(self.calls.head(partition))).position
+
+    async def log_page(self, partition: int, after: int) -> LogPage:
+        return await self.transport.run(self.calls.log(partition, after, LOG_PAGE_ENTRIES))
+
+    async def events(self, stream: str, after: int, limit: int) -> list[RecordedEvent]:
+        return (await self.transport.run(self.calls.page(stream, after, limit))).events
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """Something to be called, and where it is awaited to be awaited; what comes of it is sent back, or thrown."""
+
+    call: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class _Done(Generic[T]):
+    """The steps are over."""
+
+    value: T
+
+
+_Steps = Generator[TailedEvent | _Ask, Any, T]
+
+
+def _ask(call: Callable[..., Any], *arguments: Any) -> _Steps[Any]:
+    return (yield _Ask(call, arguments))
+
+
+def _taken(steps: _Steps[T], answer: Any = None, error: Exception | None = None) -> TailedEvent | _Ask | _Done[T]:
+    """Take the next step, with what came of the one before."""
+    try:
+        return steps.throw(error) if error else steps.send(answer)
+    except StopIteration as end:
+        return _Done(end.value)
+
+
+class _Following:
+    """What a tail does, step by step, whoever takes the steps: an event to hand over, or something to ask for."""
+
+    def __init__(
+        self,
+        source: Any,
+        prefix: str,
+        after: Mapping[int, int] | None,
+        *,
+        open_socket: Callable[[str], Any],
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], Any],
+    ) -> None:
+        self._source = source
+        self._prefix = prefix
+        self._given = dict(after or {})
+        self._cursor: Cursor | None = None
+        self._socket: Any = None
+        """The open connection."""
+        self._open = open_socket
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._silent = 0
+        """Connections in a row that ended before anything was heard on them."""
+
+    def begun(self) -> _Steps[Cursor]:
+        """Begin, where a partition has no position, at the end of the log as it is now."""
+        if self._cursor is None:
+            positions = dict(self._given)
+            for partition in range(PARTITIONS):
+                if partition not in positions:
+                    positions[partition] = yield from _ask(self._source.head, partition)
+            self._cursor = Cursor({partition: positions[partition] for partition in range(PARTITIONS)})
+        return self._cursor
+
+    @property
+    def positions(self) -> dict[int, int]:
+        return dict(self._cursor.positions if self._cursor else self._given)
+
+    def let_go(self) -> _Steps[None]:
+        """Close what is open."""
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            yield from _ask(socket.close)
+
+    def follow(self) -> _Steps[None]:
+        """Go on for ever; a step that fails ends it, and following again goes on from the cursor."""
+        cursor = yield from self.begun()
+        while True:
+            try:
+                yield from self._connect(cursor)
+            except (Ended, HoldfastError):
+                yield from self.let_go()
+                yield from self._poll(cursor)
+                continue
+            self._silent += 1
+            pause = 0.0
+            try:
+                yield from self._listen(cursor)
+            except (Ended, TokenEnded):
+                # The next ticket is asked for with the token as it is then; if that has ended too, HTTP calls say so.
+                pause = random.uniform(0, REOPEN_SECONDS_MAX)  # noqa: S311 - spreads load, guards nothing
+            except Refused:
+                self._silent = SILENT_MAX
+            yield from self.let_go()
+            if pause:
+                yield from _ask(self._sleep, pause)
+            if self._silent >= SILENT_MAX:
+                self._silent = 0
+                yield from self._poll(cursor)
+
+    def _connect(self, cursor: Cursor) -> _Steps[None]:
+        """Open a connection, and say where to go on."""
+        issued: Ticket = yield from _ask(self._source.ticket)
+        separator = "&" if urlsplit(issued.url).query else "?"
+        has_ticket = "ticket=" in issued.url
+        url = issued.url if has_ticket else f"{issued.url}{separator}ticket={quote(issued.ticket, safe='')}"
+        self._socket = yield from _ask(self._open, url)
+        after = {str(partition): position for partition, position in cursor.positions.items()}
+        yield from self._say({"type": "subscribe", "prefix": self._prefix, "after": after})
+
+    def _say(self, message: Mapping[str, Any]) -> _Steps[None]:
+        yield from _ask(self._socket.send, msgspec.json.encode(message).decode())
+
+    def _listen(self, cursor: Cursor) -> _Steps[None]:
+        heard_at = pinged_at = self._monotonic()
+        while True:
+            wait = pinged_at + PING_SECONDS - self._monotonic()
+            if wait <= 0:
+                yield from self._say({"type": "ping"})
+                pinged_at = self._monotonic()
+                continue
+            frame: str | None = yield from _ask(self._socket.receive, wait)
+            if frame is not None:
+                heard_at = self._monotonic()
+                self._silent = 0
+                yield from self._hear(cursor, frame)
+            elif self._monotonic() - heard_at >= SILENCE_SECONDS_MAX:
+                raise Ended
+
+    def _hear(self, cursor: Cursor, frame: str) -> _Steps[None]:
+        """Take the messages of one frame, a line each."""
+        for line in frame.split("\n"):
+            match cursor.hear(line):
+                case Taken(partition, position, stream, event):
+                    yield TailedEvent(partition, position, stream, event)
+                case Missing(partitions):
+                    for partition in partitions:
+                        yield from self._refill(cursor, partition)
+
+    def _poll(self, cursor: Cursor) -> _Steps[None]:
+        """Read the log again and again, for as long as a WebSocket need not be tried."""
+        ends_at = self._monotonic() + REFUSED_SECONDS
+        while self._monotonic() < ends_at:
+            for partition in range(PARTITIONS):
+                yield from self._refill(cursor, partition)
+            yield from _ask(self._sleep, POLL_SECONDS)
+
+    def _refill(self, cursor: Cursor, partition: int) -> _Steps[None]:
+        """Read one partition of the log from the cursor to its end."""
+        at: int | None = cursor.positions[partition]
+        while at is not None:
+            page: LogPage = yield from _ask(self._source.log_page, partition, at)
+            for entry in page.entries:
+                if entry.stream.startswith(self._prefix):
+                    yield from self._commit(cursor, partition, entry)
+                cursor.moved(partition, entry.position + entry.events - 1)
+            at = page.next_after
+
+    def _commit(self, cursor: Cursor, partition: int, entry: LogEntry) -> _Steps[None]:
+        """Read those events of a commit that lie beyond the cursor."""
+        known = max(0, cursor.positions[partition] - entry.position + 1)
+        after, last = entry.first_version - 1 + known, entry.first_version + entry.events - 1
+        while after < last:
+            events: list[RecordedEvent] = yield from _ask(self._source.events, entry.stream, after, last - after)
+            if not events:
+                raise Unavailable("stream_behind_log", f"The log names events of {entry.stream} that it does not have.")
+            for event in events:
+                after = event.streamversion
+                position = entry.position + after - entry.first_version
+                if cursor.moved(partition, position):
+                    yield TailedEvent(partition, position, entry.stream, event)
+
+
 class Tail:
     """
     An iterator over the events of streams whose names begin with a prefix; it ends when it is closed.
@@ -134,206 +304,97 @@ class Tail:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._source = source
-        self._prefix = prefix
-        self._given = dict(after or {})
-        self._cursor: Cursor | None = None
-        self._open = open_socket or open_websocket
-        self._monotonic = monotonic
-        self._sleep = sleep
-        self._events = self._follow()
-        self._silent = 0
-        """Connections in a row that ended before anything was heard on them."""
+        self._following = _Following(
+            source, prefix, after, open_socket=open_socket or open_websocket, monotonic=monotonic, sleep=sleep
+        )
+        self._steps = self._following.follow()
 
     def __iter__(self) -> Iterator[TailedEvent]:
         return self
 
     def __next__(self) -> TailedEvent:
         try:
-            return next(self._events)
-        except HoldfastError:
-            # A generator that has raised is over; whoever asks again goes on from the cursor.
-            self._events = self._follow()
+            step = self._run(self._steps)
+        except BaseException:
+            # Steps that were broken off are over; whoever asks again goes on from the cursor.
+            self._run(self._following.let_go())
+            self._steps = self._following.follow()
             raise
+        if isinstance(step, _Done):
+            raise StopIteration
+        return step
 
     @property
     def positions(self) -> dict[int, int]:
         """By partition, the position up to which everything was handed over; where to begin the next time."""
-        return dict(self._begun().positions)
+        self._run(self._following.begun())
+        return self._following.positions
 
     def close(self) -> None:
         """End it; what it waits for is let go."""
-        self._events.close()
+        self._steps.close()
+        self._run(self._following.let_go())
 
-    def _begun(self) -> Cursor:
-        """Begin, where a partition has no position, at the end of the log as it is now."""
-        if self._cursor is None:
-            missing = [partition for partition in range(PARTITIONS) if partition not in self._given]
-            now = {partition: self._source.head(partition) for partition in missing}
-            self._cursor = Cursor({partition: (self._given | now)[partition] for partition in range(PARTITIONS)})
-        return self._cursor
-
-    def _follow(self) -> Generator[TailedEvent, None, None]:
-        self._begun()
-        while True:
+    def _run(self, steps: _Steps[Any]) -> TailedEvent | _Done[Any]:
+        """Do what the steps ask for until there is an event to hand over, or they are over."""
+        step = _taken(steps)
+        while isinstance(step, _Ask):
             try:
-                socket = self._opened()
-            except (Ended, HoldfastError):
-                yield from self._poll()
-                continue
-            self._silent += 1
-            try:
-                with closing(socket):
-                    yield from self._listen(socket)
-            except (Ended, TokenEnded):
-                # The next ticket is asked for with the token as it is then; if that has ended too, HTTP calls say so.
-                self._sleep(random.uniform(0, REOPEN_SECONDS_MAX))  # noqa: S311 - spreads load, guards nothing
-            except Refused:
-                self._silent = SILENT_MAX
-            if self._silent >= SILENT_MAX:
-                self._silent = 0
-                yield from self._poll()
-
-    def _opened(self) -> Socket:
-        """Open a connection, and say where to go on."""
-        issued = self._source.ticket()
-        separator = "&" if urlsplit(issued.url).query else "?"
-        has_ticket = "ticket=" in issued.url
-        url = issued.url if has_ticket else f"{issued.url}{separator}ticket={quote(issued.ticket, safe='')}"
-        socket = self._open(url)
-        after = {str(partition): position for partition, position in self._begun().positions.items()}
-        try:
-            socket.send(_text({"type": "subscribe", "prefix": self._prefix, "after": after}))
-        except Ended:
-            socket.close()
-            raise
-        return socket
-
-    def _listen(self, socket: Socket) -> Iterator[TailedEvent]:
-        heard_at = pinged_at = self._monotonic()
-        while True:
-            wait = pinged_at + PING_SECONDS - self._monotonic()
-            if wait <= 0:
-                socket.send(_text({"type": "ping"}))
-                pinged_at = self._monotonic()
-                continue
-            frame = socket.receive(wait)
-            if frame is not None:
-                heard_at = self._monotonic()
-                self._silent = 0
-                yield from self._heard(frame)
-            elif self._monotonic() - heard_at >= SILENCE_SECONDS_MAX:
-                raise Ended
-
-    def _heard(self, frame: str) -> Iterator[TailedEvent]:
-        """Take the messages of one frame, a line each."""
-        for line in frame.split("\n"):
-            match self._begun().hear(line):
-                case Taken(partition, position, stream, event):
-                    yield TailedEvent(partition, position, stream, event)
-                case Missing(partitions):
-                    for partition in partitions:
-                        yield from self._refill(partition)
-
-    def _poll(self) -> Iterator[TailedEvent]:
-        """Read the log again and again, for as long as a WebSocket need not be tried."""
-        ends_at = self._monotonic() + REFUSED_SECONDS
-        while self._monotonic() < ends_at:
-            for partition in range(PARTITIONS):
-                yield from self._refill(partition)
-            self._sleep(POLL_SECONDS)
-
-    def _refill(self, partition: int) -> Iterator[TailedEvent]:
-        """Read one partition of the log from the cursor to its end."""
-        cursor = self._begun()
-        at: int | None = cursor.positions[partition]
-        while at is not None:
-            page = self._source.log_page(partition, at)
-            for entry in page.entries:
-                if entry.stream.startswith(self._prefix):
-                    yield from self._commit(partition, entry)
-                cursor.moved(partition, entry.position + entry.events - 1)
-            at = page.next_after
-
-    def _commit(self, partition: int, entry: LogEntry) -> Iterator[TailedEvent]:
-        """Read those events of a commit that lie beyond the cursor."""
-        cursor = self._begun()
-        known = max(0, cursor.positions[partition] - entry.position + 1)
-        after, last = entry.first_version - 1 + known, entry.first_version + entry.events - 1
-        while after < last:
-            events = self._source.events(entry.stream, after, last - after)
-            if not events:
-                raise Unavailable("stream_behind_log", f"The log names events of {entry.stream} that it does not have.")
-            for event in events:
-                after = event.streamversion
-                position = entry.position + after - entry.first_version
-                if cursor.moved(partition, position):
-                    yield TailedEvent(partition, position, entry.stream, event)
+                answer = step.call(*step.arguments)
+            except Exception as error:  # noqa: BLE001 - what it means is for the steps to say
+                step = _taken(steps, error=error)
+            else:
+                step = _taken(steps, answer)
+        return step
 
 
-def _text(message: Mapping[str, Any]) -> str:
-    return msgspec.json.encode(message).decode()
+class AsyncTail:
+    """The same, awaited (`async for`); every promise is that of `Tail`, and a step that is cancelled is made again."""
 
-
-def open_websocket(url: str) -> Socket:
-    """
-    Open a WebSocket with the `websockets` package.
-
-    Raises:
-        Ended: it is refused, cannot be reached, or the package is not installed.
-    """
-    try:
-        from websockets.exceptions import WebSocketException  # noqa: PLC0415 - only a tail needs it
-        from websockets.sync.client import connect  # noqa: PLC0415
-    except ImportError as error:
-        raise Ended("The package websockets is not installed.") from error
-    # A proxy from the environment is for other machines.
-    is_local = urlsplit(url).hostname in {"127.0.0.1", "::1", "localhost"}
-    closing_all = ExitStack()
-    try:
-        connection = closing_all.enter_context(
-            connect(
-                url,
-                open_timeout=OPEN_SECONDS_MAX,
-                close_timeout=CLOSE_SECONDS_MAX,
-                # API Gateway answers our own pings; the protocol's would only cost.
-                ping_interval=None,
-                max_size=MESSAGE_BYTES_MAX,
-                proxy=None if is_local else True,
-            )
+    def __init__(
+        self,
+        source: Any,
+        prefix: str = "",
+        after: Mapping[int, int] | None = None,
+        *,
+        open_socket: Callable[[str], Any] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Any] = asyncio.sleep,
+    ) -> None:
+        self._following = _Following(
+            source, prefix, after, open_socket=open_socket or open_async_websocket, monotonic=monotonic, sleep=sleep
         )
-    except (WebSocketException, OSError, ValueError) as error:
-        raise Ended(f"{type(error).__name__}: {error}") from error
-    return _Websocket(connection, closing_all.close)
+        self._steps = self._following.follow()
 
+    def __aiter__(self) -> AsyncIterator[TailedEvent]:
+        return self
 
-@dataclass(frozen=True)
-class _Websocket:
-    """The adapter of `websockets`' blocking connection."""
-
-    connection: Any
-    close_all: Callable[[], None]
-
-    def send(self, text: str) -> None:
-        self._attempt(lambda: self.connection.send(text))
-
-    def receive(self, seconds: float) -> str | None:
+    async def __anext__(self) -> TailedEvent:
         try:
-            received: str | None = self._attempt(lambda: self.connection.recv(seconds, decode=True))
-        except TimeoutError:
-            return None
-        return received
-
-    def close(self) -> None:
-        self.close_all()
-
-    @staticmethod
-    def _attempt(call: Callable[[], Any]) -> Any:
-        from websockets.exceptions import WebSocketException  # noqa: PLC0415
-
-        try:
-            return call()
-        except TimeoutError:
+            step = await self._run(self._steps)
+        except BaseException:
+            await self._run(self._following.let_go())
+            self._steps = self._following.follow()
             raise
-        except (WebSocketException, OSError, UnicodeDecodeError) as error:
-            raise Ended(f"{type(error).__name__}: {error}") from error
+        if isinstance(step, _Done):
+            raise StopAsyncIteration
+        return step
+
+    async def positions(self) -> dict[int, int]:
+        await self._run(self._following.begun())
+        return self._following.positions
+
+    async def close(self) -> None:
+        self._steps.close()
+        await self._run(self._following.let_go())
+
+    async def _run(self, steps: _Steps[Any]) -> TailedEvent | _Done[Any]:
+        step = _taken(steps)
+        while isinstance(step, _Ask):
+            try:
+                answer = await step.call(*step.arguments)
+            except Exception as error:  # noqa: BLE001 - what it means is for the steps to say
+                step = _taken(steps, error=error)
+            else:
+                step = _taken(steps, answer)
+        return step

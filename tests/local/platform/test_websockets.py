@@ -16,7 +16,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from holdfast.aws import client
 from holdfast.broadcast.posting import Gone
-from holdfast_client.tail import Tail, open_websocket
+from holdfast_client.tail import Tail
+from holdfast_client.tail_sockets import open_websocket
 from stacks.local import websocket_proxy as module
 from stacks.local.gateway import Gateway
 from stacks.local.websocket_proxy import MESSAGE_BYTES_MAX

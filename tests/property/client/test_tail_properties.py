@@ -20,7 +20,9 @@ from holdfast.tailing import Mark, Run, Tailed
 from holdfast_client.audit_queries import LogEntry, LogPage, Ticket
 from holdfast_client.errors import Unavailable
 from holdfast_client.events import RecordedEvent
-from holdfast_client.tail import Ended, Tail
+from holdfast_client.tail import Tail
+from holdfast_client.tail_sockets import Ended
+from tests.awaited_tail import AwaitedTail
 from tests.soak import examples
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -196,25 +198,27 @@ actions = st.lists(
     st.integers(0, 6),
     st.booleans(),
     st.sampled_from([3, 20, 1_000]),
+    st.sampled_from([Tail, AwaitedTail]),
 )
-def test_the_client_hands_over_the_log_without_loss_or_repeats(plan, prefix, before, from_the_start, behind_max):
+def test_the_client_hands_over_the_log_without_loss_or_repeats(plan, prefix, before, from_the_start, behind_max, kind):
     server = Server()
     for number in range(before):
         server.append(STREAMS[number % len(STREAMS)], number + 1)
     after = {p: 0 if from_the_start else server.head(p) for p in range(PARTITIONS)}
     wire = Wire(server, iter(plan))
-    tail = Tail(server, prefix, after, open_socket=wire.open, monotonic=wire.monotonic, sleep=wire.sleep)
+    tail = kind(server, prefix, after, open_socket=wire.open, monotonic=wire.monotonic, sleep=wire.sleep)
     tailing.BEHIND_MAX = behind_max  # type: ignore[misc]
     try:
         handed = handed_over(tail, wire, server, prefix, after)
     finally:
         tailing.BEHIND_MAX = BEHIND_MAX  # type: ignore[misc]
+        tail.close()
 
     assert handed == server.wanted(prefix, after)
 
 
 def handed_over(
-    tail: Tail, wire: Wire, server: Server, prefix: str, after: dict[int, int]
+    tail: Tail | AwaitedTail, wire: Wire, server: Server, prefix: str, after: dict[int, int]
 ) -> dict[int, list[tuple[int, str]]]:
     """Follow until the plan is over and every event that is wanted has come, then through one more silence."""
     handed: dict[int, list[tuple[int, str]]] = {partition: [] for partition in range(PARTITIONS)}
@@ -242,8 +246,8 @@ def handed_over(
 
 
 @settings(max_examples=examples(20, soak=1_000), deadline=None)
-@given(st.lists(st.integers(1, 30), max_size=8), st.integers(0, 200))
-def test_a_tail_that_is_stopped_anywhere_goes_on_from_its_positions(commits, stop_after):
+@given(st.lists(st.integers(1, 30), max_size=8), st.integers(0, 200), st.sampled_from([Tail, AwaitedTail]))
+def test_a_tail_that_is_stopped_anywhere_goes_on_from_its_positions(commits, stop_after, kind):
     server = Server()
     for number, count in enumerate(commits):
         server.append(STREAMS[number % len(STREAMS)], count)
@@ -251,7 +255,7 @@ def test_a_tail_that_is_stopped_anywhere_goes_on_from_its_positions(commits, sto
     positions = dict.fromkeys(range(PARTITIONS), 0)
     while len(handed) < total:
         wire = Wire(server, iter(()))
-        tail = Tail(server, "", positions, open_socket=wire.open, monotonic=wire.monotonic, sleep=wire.sleep)
+        tail = kind(server, "", positions, open_socket=wire.open, monotonic=wire.monotonic, sleep=wire.sleep)
         for _ in range(min(stop_after + 1, total - len(handed))):
             handed.append(next(tail).event.id)
         positions = tail.positions

@@ -238,7 +238,7 @@ def test_a_log_is_one_tenant_s(audit: AuditLab):
 
 def missing(audit: AuditLab) -> tuple[list[Any], int, list[str]]:
     """Walk to the end: what is named, how many of the caller's commits were looked at, and the cursors on the way."""
-    items, commits, cursors, cursor = [], 0, [], None
+    items, commits, cursors, cursor = list[Any](), 0, list[str](), None
     while True:
         status, answer, _ = audit.get("/v1/log/missing", f"cursor={cursor}" if cursor else "")
         assert status == 200, answer

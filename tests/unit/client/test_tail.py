@@ -1,13 +1,16 @@
 """What a tail asks for, and what it does where there is no WebSocket, or one that says nothing."""
 
+import asyncio
 import sys
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
+from websockets.asyncio.server import serve
 
 from holdfast_client import tail as module
 from holdfast_client.audit import AuditCalls
@@ -18,13 +21,15 @@ from holdfast_client.events import RecordedEvent
 from holdfast_client.tail import (
     REFUSED_SECONDS,
     SILENCE_SECONDS_MAX,
-    Ended,
+    AsyncHttpSource,
+    AsyncTail,
     HttpSource,
     Open,
     Tail,
-    open_websocket,
 )
 from holdfast_client.tail_cursor import Cursor, Missing, Refused, Taken
+from holdfast_client.tail_sockets import Ended, open_websocket
+from tests.awaited_tail import Awaited
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -336,3 +341,68 @@ def test_a_connection_on_which_nothing_is_heard_is_given_up():
 
     assert pings == ["subscribe", "ping", "ping", "closed"]
     assert SILENCE_SECONDS_MAX <= world.now <= SILENCE_SECONDS_MAX + module.REOPEN_SECONDS_MAX
+
+
+# --- Awaited
+
+
+async def served(say: Callable[[Any], Awaitable[None]], use: Callable[[AsyncTail, World], Awaitable[None]]) -> None:
+    """Let somebody *use* a tail of a server that speaks a real WebSocket, and tells each connection what *say* says."""
+    world = World()
+
+    async def connection(socket: Any) -> None:
+        assert msgspec.json.decode(await socket.recv())["type"] == "subscribe"
+        await say(socket)
+        await socket.wait_closed()
+
+    async with serve(connection, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        source = Awaited(world)
+        world.tickets.extend([Ticket("t", f"ws://127.0.0.1:{port}/ws", 60)] * 9)
+        tail = AsyncTail(source, after=dict.fromkeys(range(4), 0))
+        try:
+            await use(tail, world)
+        finally:
+            await tail.close()
+
+
+def test_an_awaited_tail_hears_over_a_real_websocket_and_goes_on_after_it_was_cancelled():
+    connections = 0
+
+    async def say(socket: Any) -> None:
+        nonlocal connections
+        connections += 1
+        await socket.send(event(1, after=0) if connections == 1 else event(2, after=1))
+
+    async def use(tail: AsyncTail, world: World) -> None:
+        assert (await anext(tail)).position == 1
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(tail), 0.05)
+        assert await tail.positions() == {0: 1, 1: 0, 2: 0, 3: 0}
+        assert (await anext(tail)).position == 2
+
+    asyncio.run(served(say, use))
+
+    assert connections == 2
+
+
+def test_an_awaited_tail_reads_from_the_log_what_the_websocket_does_not_bring():
+    async def say(socket: Any) -> None:
+        await socket.send(said(type="gap", partition=0, after=0))
+
+    async def use(tail: AsyncTail, world: World) -> None:
+        world.now = 2.0
+        assert [(await anext(tail)).position for _ in range(3)] == [1, 2, 3]
+        await tail.close()
+        with pytest.raises(StopAsyncIteration):
+            await anext(tail)
+
+    asyncio.run(served(say, use))
+
+
+def test_an_awaited_tail_asks_the_audit_trail_by_its_documented_routes():
+    transport = Recording({"partition": 2, "size": 1, "position": 9, "root": "", "recorded_at": None})
+    source = AsyncHttpSource(AuditCalls("http://x/audit", {}), Awaited(transport))  # type: ignore[arg-type]
+
+    assert asyncio.run(source.head(2)) == 9
+    assert transport.asked == [("GET", "http://x/audit/v1/log/2/head")]
