@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from holdfast_client import Event, Holdfast
-from holdfast_client.tail import Socket, open_websocket
+from holdfast_client.tail_sockets import Socket, open_websocket
 from tests.local.conftest import LocalStack
 
 EVENTS = 40
