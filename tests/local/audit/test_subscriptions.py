@@ -222,6 +222,7 @@ def test_reads_are_recorded_once_that_is_turned_on(written: OwnTenant):
     assert (of_state[0]["actor"], of_state[0]["subject"]) == ("tester", "orders/1")
 
     tail = written.audit.tail("users/")
+    assert tail.positions.keys() == {0, 1, 2, 3}  # it begins there
     written.audit.append("users/9", [happened("heard")], None)
     assert next(tail).event.id == "heard"
     tail.close()
