@@ -6,13 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from holdfast.testing import FAULTS
 from tests import history_machine
 from tests.archive_lab import ArchiveLab
 from tests.history_world import HistoryWorld
-from tests.soak import examples
+from tests.soak import IS_SOAK, examples
 from tests.stream_histories import EVERYTHING, History, outcomes
 
-HISTORIES = examples(6, soak=200)
+HISTORIES = examples(9, soak=200)
 
 
 def side_by_side(acts: Sequence[Callable[[], object]]) -> None:
@@ -28,7 +29,8 @@ def test_every_history_of_a_stream_is_linearizable(engine):
         history.run(side_by_side)
         history.order()
 
-    assert outcomes(histories).keys() >= EVERYTHING
+    # Few histories seldom leave an outcome unknown, and when they do is up to the threads.
+    assert outcomes(histories).keys() >= (EVERYTHING if IS_SOAK else FAULTS.keys())
 
 
 @pytest.mark.parametrize("part", range(examples(1, soak=4)))
