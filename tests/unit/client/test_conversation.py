@@ -1,12 +1,14 @@
 """What one call concludes from what its attempts say: the conversation alone, without a network."""
 
 import json
+import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from holdfast_client.conversation import Answer, Budget, Call, NoAnswer, Outcome, Request
+from holdfast_client.conversation import NOTHING_HAPPENED, Answer, Budget, Call, NoAnswer, Outcome, Request
 from holdfast_client.errors import (
     Conflict,
     Denied,
@@ -232,3 +234,42 @@ def test_attempts_are_bounded():
 def test_a_problem_that_is_no_object_is_told_by_its_status():
     assert ending(READ, Answer(404, {}, b"[1]")).code == "http_404"
     assert ending(READ, Answer(400, {}, b'{"code": 7}')).code == "http_400"
+
+
+# --- Every code that the service's README lists
+
+README = (Path(__file__).parents[3] / "functions/audit/README.md").read_text()
+LISTED = [
+    (int(status), code)
+    for status, row in re.findall(r"^\| (\d{3}) \| (`.*`) \|$", README, re.MULTILINE)
+    for code in re.findall(r"`(\w+)`", row)
+]
+FAULTS = {code for status, code in LISTED if status >= 500}
+DOUBTFUL = {"internal", "outcome_unknown", "queue_unavailable", "unfinished"}
+"""After these, somebody has to ask again before anything is decided."""
+KINDS = {
+    400: Invalid, 401: Denied, 403: Denied, 404: NotFound, 405: Invalid, 409: Conflict, 413: Invalid, 415: Invalid,
+    422: Invalid, 429: Throttled,
+}  # fmt: skip
+
+
+def test_every_fault_that_is_listed_is_safe_or_doubtful_on_purpose_and_the_readme_says_the_same():
+    doubted = README.partition("\nOf these, ")[2].partition("\n\n")[0]
+
+    assert len(LISTED) > 60
+    assert FAULTS == NOTHING_HAPPENED | DOUBTFUL
+    assert not NOTHING_HAPPENED & DOUBTFUL
+    assert set(re.findall(r"`(\w+)`", doubted)) == DOUBTFUL
+
+
+@pytest.mark.parametrize(("status", "code"), LISTED)
+def test_a_write_that_ends_in_a_listed_code_ends_as_what_it_means(status, code):
+    error = ending(WRITE, *[problem(status, code)] * 6)
+
+    if code in DOUBTFUL:
+        assert isinstance(error, Uncertain)
+    elif status >= 500:
+        assert type(error) is Unavailable
+    else:
+        assert type(error) is (Stale if code == "stale" else KINDS[status])
+        assert error.code == code
