@@ -77,6 +77,7 @@ def maker(tenant: OwnTenant) -> Maker:
         "expected_version": ["any", 0, 2, None],
         "events": events,
         "reason": ["because"],
+        "Holdfast-Wait-For": ["orders/1@1", "orders/1@2"],
         "Idempotency-Key": [f"key-{number}" for number in range(50)],
         **dict.fromkeys(("from", "to", "at", "known_at", "as_of", "until"), times),
     }

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ from holdfast_client.events import RecordedEvent
 from tests.local.audit import git_history
 
 ROOT = Path(__file__).parents[3]
-FLASK = ROOT.parent / "shared" / "data" / "history" / "flask.jsonl.gz"
 COMMITS = 200
 SAMPLED = 20
 IMPORT_SECONDS_MAX = 120
+LINES = 1_500
+"""Of an import that is killed a few times before it is through."""
 
 
 @pytest.fixture
@@ -102,29 +102,7 @@ def test_every_sampled_state_of_a_git_history_is_what_git_says(run, holdfast, tm
         if when == latest and is_last_of_its_time:
             assert holdfast.audit.state(stream, at=moment(when)).state == expected
             by_time += 1
-    assert by_time > 0
-
-
-def flask_states() -> list[dict[str, Any]]:
-    states: list[dict[str, Any]] = json.loads(FLASK.with_name("flask.states.json").read_text())["states"]
-    return states
-
-
-@pytest.mark.skipif(
-    not FLASK.exists(), reason="the recorded history of flask is not beside this clone; the made one proves the same"
-)
-def test_sixteen_years_of_flask_come_back_by_time_and_by_version(run, holdfast):
-    stream = f"flask/{os.getpid()}"
-    done = imported(run, str(FLASK), "--stream", stream)
-    assert (done["events_read"], done["streams"][stream]) == (2261, 2261)
-
-    for recorded in flask_states():
-        for found in (
-            holdfast.audit.state(stream, at=recorded["at"]),
-            holdfast.audit.state(stream, version=recorded["after_seq"] + 1),
-        ):
-            lines = "\n".join(f"{path}\t{blob}" for path, blob in sorted(found.state.items()))
-            assert sha256(lines.encode()).hexdigest() == recorded["sha256"]
+    assert by_time >= SAMPLED // 4
 
 
 def made_history(path: Path, lines: int) -> None:
@@ -158,7 +136,7 @@ def made_history(path: Path, lines: int) -> None:
 
 def test_an_import_that_is_killed_and_run_again_ends_with_exactly_the_same_stream(stack, run, holdfast, tmp_path):
     path = tmp_path / "long.jsonl.gz"
-    made_history(path, 3_000)
+    made_history(path, LINES)
     stream = f"killed/{os.getpid()}"
     arguments = ["audit", "import", str(path), "--stream", stream, "--batch", "20", "--json"]
     killed = 0
@@ -178,11 +156,11 @@ def test_an_import_that_is_killed_and_run_again_ends_with_exactly_the_same_strea
     final = imported(run, str(path), "--stream", stream, "--batch", "250")
     whole = imported(run, str(path), "--stream", stream + "-whole")
 
-    assert final["events_appended"] + final["events_already_there"] == 3_000
+    assert final["events_appended"] + final["events_already_there"] == LINES
     assert [without_place(event) for event in holdfast.audit.events(stream)] == [
         without_place(event) for event in holdfast.audit.events(stream + "-whole")
     ]
-    assert whole["streams"] == {stream + "-whole": 3_000}
+    assert whole["streams"] == {stream + "-whole": LINES}
 
 
 def without_place(event: RecordedEvent) -> dict[str, Any]:
