@@ -27,7 +27,7 @@ DIGESTS: Final = 2**256
 def rebuild(
     view: Annotated[str, typer.Argument(metavar="VIEW", help="The read model: events, streams or activity.")],
     *,
-    reason: Annotated[str, typer.Option(help="Why it is made again.")],
+    reason: Annotated[str, typer.Option(help="Why it is made again.")] = "asked for at the command line",
     as_of: Annotated[
         str | None, typer.Option(metavar="TIME", help="As it was known then; it never becomes live.")
     ] = None,

@@ -148,14 +148,19 @@ def _read(
     follow: bool,
 ) -> None:
     seen = 0
-    while True:
-        for event in holdfast.audit.events(stream, after, limit=None if limit is None else limit - seen):
-            show(event)
-            after, seen = event.streamversion, seen + 1
-        sys.stdout.flush()
-        if not follow or seen == limit:
-            return
-        time.sleep(FOLLOW_SECONDS)
+    try:
+        while True:
+            for event in holdfast.audit.events(stream, after, limit=None if limit is None else limit - seen):
+                show(event)
+                after, seen = event.streamversion, seen + 1
+            sys.stdout.flush()
+            if not follow or seen == limit:
+                return
+            time.sleep(FOLLOW_SECONDS)
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        say(f"Stopped. To go on from here: ./holdfast audit events {stream} --after {after} --follow")
 
 
 def _print_event(event: RecordedEvent) -> None:

@@ -67,6 +67,18 @@ def settings(request: pytest.FixtureRequest, stack, table: str, monkeypatch: pyt
         request.cls.env = Environment(env=env) if issubclass(request.cls, kit.InfrastructureFactoryTestCase) else env
 
 
+class Unskipped(unittest.TestCase):
+    """A test that fails where it would skip itself, or be skipped: the kit is passed whole or not at all."""
+
+    def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
+        def refuse(test: unittest.TestCase, reason: str) -> None:
+            raise AssertionError(f"a test of the kit was skipped: {reason}")
+
+        assert result is not None
+        result.addSkip = refuse  # type: ignore[method-assign]
+        return super().run(result)
+
+
 class EnvironmentOfTest:
     """Makes what a test asks for from the settings; every recorder under a prefix of its own."""
 
@@ -76,12 +88,14 @@ class EnvironmentOfTest:
         return HoldfastFactory.construct({**self.env, "HOLDFAST_PREFIX": next(_PREFIXES)})
 
 
-class TestAggregateRecorder(EnvironmentOfTest, kit.AggregateRecorderTestCase):
+class TestAggregateRecorder(Unskipped, EnvironmentOfTest, kit.AggregateRecorderTestCase):
     def create_recorder(self) -> HoldfastAggregateRecorder:
         return self.factory_of().aggregate_recorder()
 
 
-class TestApplicationRecorder(EnvironmentOfTest, kit.ApplicationRecorderTestCase[HoldfastApplicationRecorder]):
+class TestApplicationRecorder(
+    Unskipped, EnvironmentOfTest, kit.ApplicationRecorderTestCase[HoldfastApplicationRecorder]
+):
     def create_recorder(self) -> HoldfastApplicationRecorder:
         return self.factory_of().application_recorder()
 
@@ -89,17 +103,17 @@ class TestApplicationRecorder(EnvironmentOfTest, kit.ApplicationRecorderTestCase
         self.optional_test_insert_subscribe()
 
 
-class TestTrackingRecorder(EnvironmentOfTest, kit.TrackingRecorderTestCase):
+class TestTrackingRecorder(Unskipped, EnvironmentOfTest, kit.TrackingRecorderTestCase):
     def create_recorder(self) -> HoldfastTrackingRecorder:
         return self.factory_of().tracking_recorder()
 
 
-class TestProcessRecorder(EnvironmentOfTest, kit.ProcessRecorderTestCase):
+class TestProcessRecorder(Unskipped, EnvironmentOfTest, kit.ProcessRecorderTestCase):
     def create_recorder(self) -> ProcessRecorder:
         return self.factory_of().process_recorder()
 
 
-class TestNonInterleaving(EnvironmentOfTest, kit.NonInterleavingNotificationIDsBaseCase):
+class TestNonInterleaving(Unskipped, EnvironmentOfTest, kit.NonInterleavingNotificationIDsBaseCase):
     def create_recorder(self) -> HoldfastApplicationRecorder:
         return self.factory_of().application_recorder()
 
@@ -108,7 +122,7 @@ class OtherTrackingRecorder(HoldfastTrackingRecorder):
     pass
 
 
-class TestInfrastructureFactory(kit.InfrastructureFactoryTestCase[HoldfastFactory]):
+class TestInfrastructureFactory(Unskipped, kit.InfrastructureFactoryTestCase[HoldfastFactory]):
     def expected_factory_class(self) -> type[HoldfastFactory]:
         return HoldfastFactory
 
@@ -128,13 +142,13 @@ class TestInfrastructureFactory(kit.InfrastructureFactoryTestCase[HoldfastFactor
         return HoldfastProcessRecorder
 
 
-class TestExampleApplication(application_kit.ExampleApplicationTestCase):
+class TestExampleApplication(Unskipped, application_kit.ExampleApplicationTestCase):
     expected_factory_topic = get_topic(HoldfastFactory)
 
 
 # One of these tests sees to it that the library warns of its own old name; here a warning would be an error.
 @pytest.mark.filterwarnings("always:'log' is deprecated:DeprecationWarning")
-class TestApplication(application_kit.ApplicationTestCase):
+class TestApplication(Unskipped, application_kit.ApplicationTestCase):
     pass
 
 
@@ -164,18 +178,18 @@ class EventCounters(HoldfastTrackingRecorder, projection_kit.EventCountersView):
         return Update(self.space.table, key, (Is("count", count),), set={"count": count + 1})
 
 
-class TestEventCountersView(EnvironmentOfTest, projection_kit.EventCountersViewTestCase):
+class TestEventCountersView(Unskipped, EnvironmentOfTest, projection_kit.EventCountersViewTestCase):
     def construct_event_counters_view(self) -> EventCounters:
         view = self.factory_of().tracking_recorder(EventCounters)
         assert isinstance(view, EventCounters)
         return view
 
 
-class TestAggregateEventCountersProjection(projection_kit.AggregateEventCountersProjectionTestCase):
+class TestAggregateEventCountersProjection(Unskipped, projection_kit.AggregateEventCountersProjectionTestCase):
     view_class = EventCounters
 
 
-class TestEventSourcedProjection(projection_kit.EventSourcedProjectionTestCase):
+class TestEventSourcedProjection(Unskipped, projection_kit.EventSourcedProjectionTestCase):
     pass
 
 
@@ -188,4 +202,14 @@ def test_the_kit_is_here_whole():
     tests = [getattr(case, name) for case in here for name in unittest.defaultTestLoader.getTestCaseNames(case)]
 
     assert len(tests) == KIT_TESTS
-    assert not any(getattr(each, "__unittest_skip__", False) for each in (*here, *tests))
+    assert all(issubclass(case, Unskipped) for case in here)
+
+
+@pytest.mark.parametrize(
+    "skipping", [lambda case: case.skipTest("not now"), unittest.skip("never")(lambda _case: None)]
+)
+def test_a_test_of_the_kit_that_is_skipped_fails(skipping):
+    case = type("Skipping", (Unskipped,), {"runTest": skipping})()
+
+    with pytest.raises(AssertionError, match="was skipped"):
+        case.run(unittest.TestResult())

@@ -1,19 +1,26 @@
 """What operators and auditors ask from the command line: search, differences, proofs, rebuilds, holds and erasures."""
 
 import base64
+import contextlib
 import io
+import itertools
 import json
+import os
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
 from functions.audit import adapters
-from holdfast.log.values import partition_of
+from holdfast.log.values import PARTITIONS, partition_of
 from holdfast.projections import Generation
 from holdfast_cli import audit_rebuilds
 from holdfast_cli.main import main
+from tests.audit_lab import event
 from tests.unit.cli.whole_trail import WholeTrail
 
 LATE = 3
@@ -27,6 +34,36 @@ def lines(out: str) -> list[Any]:
 def error_of(err: str) -> dict[str, Any]:
     error: dict[str, Any] = json.loads(err.splitlines()[-1])["error"]
     return error
+
+
+class Screen:
+    """A terminal of which it is kept what was written to it."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+        self.text = ""
+
+
+@contextmanager
+def terminal() -> Iterator[Screen]:
+    """Open a terminal, and read along until it is closed: it holds little that nobody reads."""
+    master, slave = os.openpty()
+    screen = Screen(os.fdopen(slave, "w"))
+    assert screen.file.isatty()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # which is how the other end's closing shows
+            while said := os.read(master, 1 << 16):
+                screen.text += said.decode()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield screen
+    finally:
+        screen.file.close()
+        reader.join()
+        os.close(master)
 
 
 def a_moment(whole: WholeTrail) -> str:
@@ -249,6 +286,42 @@ def test_a_rebuild_that_comes_out_equal_is_swapped_in_and_both_digests_are_told(
     rebuilt, live = re.findall(r"^  (?:rebuilt|live) .* ([0-9a-f]+)$", err, re.MULTILINE)
     assert (len(rebuilt), rebuilt) == (64, live)
     assert "generation 2 is live now" in err
+
+
+def test_a_rebuild_without_a_reason_says_where_it_was_asked_for(told):
+    code, out, _ = told("audit", "rebuild", "activity", "--json")
+
+    rebuild = json.loads(out)
+    assert (code, rebuild["state"], rebuild["reason"]) == (0, "flipped", "asked for at the command line")
+
+
+def test_a_rebuild_of_four_partitions_at_once_shows_on_a_terminal_how_far_it_is(told, whole, monkeypatch):
+    for number in range(20):
+        whole.lab.append(f"more/{number}", *(event(each) for each in range(5)))
+    whole.lab.settle()
+    positions = [whole.lab.lab.log().head(partition).position for partition in range(PARTITIONS)]
+    whole.does_work = False
+
+    def one_worker_after_the_other(method: str, path: str) -> None:
+        if method == "GET" and "/rebuilds/" in path and (steps := whole.lab.steps):
+            step = steps.pop(0)
+            if adapters.rebuilds().step(*step):
+                steps.append(step)
+
+    whole.before_answer = one_worker_after_the_other
+    monkeypatch.setenv("TERM", "xterm")
+    # Slower than the bar is drawn.
+    monkeypatch.setattr(audit_rebuilds, "POLL_SECONDS", 0.15)
+
+    with terminal() as screen:
+        monkeypatch.setattr("sys.stderr", screen.file)
+        code, out, _ = told("audit", "rebuild", "streams", "--reason", "practice", "--json")
+
+    assert (code, json.loads(out)["state"]) == (0, "flipped")
+    shown = [int(number) for number in re.findall(r"(\d+) events", screen.text)]
+    assert shown == sorted(shown)
+    assert len({*shown} & {*itertools.accumulate(positions)}) >= 2
+    assert "remaining" in screen.text
 
 
 def test_a_rebuild_may_wait_for_a_person_to_swap_it_in_and_back(told):

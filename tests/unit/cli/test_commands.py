@@ -5,10 +5,12 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from holdfast_cli import audit_streams
 from holdfast_cli.main import main
 from tests.unit.client.loopback import LostReply, Says
 
@@ -58,6 +60,39 @@ def test_events_are_bounded_and_start_where_they_are_asked_to(run):
     lines = run("audit", "events", "s", "--after", "1", "--limit", "2", "--json")[1].splitlines()
 
     assert [json.loads(line)["type"] for line in lines] == ["t1", "t2"]
+
+
+def test_a_stream_is_followed_until_ctrl_c_and_each_event_comes_once(run, trail, monkeypatch):
+    for number in range(2):
+        run("audit", "append", "s", "--type", f"t{number}", "--data", "1")
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+        run("audit", "append", "s", "--type", f"t{len(waits) + 1}", "--data", "1")
+
+    monkeypatch.setattr(audit_streams, "time", SimpleNamespace(sleep=wait))
+    told: list[str] = []
+    monkeypatch.setattr(audit_streams, "_print_event", lambda event: told.append(event.type))
+
+    code, _, err = run("audit", "events", "s", "--follow", "--json")
+
+    assert (code, told) == (0, ["t0", "t1", "t2", "t3"])
+    assert waits == [audit_streams.FOLLOW_SECONDS] * 3
+    assert "./holdfast audit events s --after 4 --follow" in err
+
+
+def test_a_stream_is_followed_up_to_a_limit(run, monkeypatch):
+    run("audit", "append", "s", "--type", "t", "--data", "1")
+
+    def wait(_seconds: float) -> None:
+        run("audit", "append", "s", "--type", "t", "--data", "1")
+
+    monkeypatch.setattr(audit_streams, "time", SimpleNamespace(sleep=wait))
+
+    assert run("audit", "events", "s", "--follow", "--limit", "3", "--after", "0")[0] == 0
 
 
 def test_a_state_is_a_table_for_people_and_its_version_is_on_stderr(run):

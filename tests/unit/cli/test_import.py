@@ -1,6 +1,7 @@
 """`./holdfast audit import`: what goes in, what is refused, and that running it again changes nothing."""
 
 import gzip
+import io
 import itertools
 import json
 from collections.abc import Iterator
@@ -298,6 +299,29 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run, trail, tmp_path
     assert f"./holdfast audit import {file} --batch 2" in err
     assert tally(run("audit", "import", file, "--batch", "2", "--json")[1])["events_already_there"] == 4
     assert [event["id"] for event in trail.streams["shop"]] == [str(number) for number in range(10)]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_history_comes_from_stdin(run, trail, monkeypatch, pack):
+    lines = b"".join(json.dumps(cloudevent(number)).encode() + b"\n" for number in range(5))
+    for read, appended in ((5, 5), (5, 0)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(pack(lines)))))
+
+        code, out, _ = run("audit", "import", "-", "--json")
+
+        assert code == 0
+        told = tally(out)
+        assert (told["events_read"], told["events_appended"], told["streams"]) == (read, appended, {"shop": 5})
+    assert [event["id"] for event in trail.streams["shop"]] == [str(number) for number in range(5)]
+
+
+def test_a_damaged_line_of_stdin_is_named_by_its_number(run, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"{}"))))
+
+    code, _, err = run("audit", "import", "-", "--json")
+
+    assert code == 1
+    assert json.loads(err)["error"]["where"] == "line 1"
 
 
 def test_a_file_that_is_not_there_is_told_in_words(run):
