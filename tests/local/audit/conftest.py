@@ -40,11 +40,9 @@ class OwnTenant:
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run the command line as somebody whose service is elsewhere."""
-        paths = (ROOT, ROOT / "clients/python", ROOT / "layers/holdfast/python")
-        own = {"HOLDFAST_AUDIT_URL": self.stack.url("audit"), "HOLDFAST_TOKEN": self.token}
         return subprocess.run(
-            [sys.executable, "-m", "holdfast_cli", *map(str, arguments)],
-            env={**os.environ, **own, "PYTHONPATH": os.pathsep.join(map(str, paths))},
+            command(*arguments),
+            env=self._environment,
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -52,10 +50,25 @@ class OwnTenant:
             check=False,
         )
 
+    def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        """Start the command line as `run` does; what it says is of no interest."""
+        silent = subprocess.DEVNULL
+        return subprocess.Popen(command(*arguments), env=self._environment, cwd=ROOT, stdout=silent, stderr=silent)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        paths = (ROOT, ROOT / "clients/python", ROOT / "layers/holdfast/python")
+        own = {"HOLDFAST_AUDIT_URL": self.stack.url("audit"), "HOLDFAST_TOKEN": self.token}
+        return {**os.environ, **own, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+
     def get(self, path: str, **query: Any) -> Any:
         answer = self.http.get(path, params=query)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "holdfast_cli", *map(str, arguments)]
 
 
 def token_for(stack: LocalStack, tenant: str, scopes: tuple[str, ...] = SERVICES["audit"].scopes) -> str:
