@@ -9,9 +9,7 @@ it against what it finds.
 import base64
 import binascii
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -19,7 +17,7 @@ import typer
 
 from holdfast_cli.failures import ExitCode, Failure
 from holdfast_cli.places import AUDIT_URL_VARIABLE, TOKEN_VARIABLE, connect, home
-from holdfast_cli.terminal import JsonFlag, print_json, progress_bar, say, visible
+from holdfast_cli.terminal import JsonFlag, print_json, progress_of, say, visible
 from holdfast_client.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -50,7 +48,7 @@ def export(
             anchor = fetching.anchored(fetching.heads())
         if anchor is None:
             raise Failure("nothing_stored", "Nothing is stored yet, so there is nothing to export.")
-        with _progress(sum(fetching.heads().values())) as show:
+        with progress_of(sum(fetching.heads().values()), "commits") as show:
             counted = _Counted(fetching.lines(anchor), show)
             _writing(out, lambda: write_lines(out, counted))
     result = {"file": str(out), "bytes": out.stat().st_size, "lines": counted.lines, "anchor": anchor.seq}
@@ -92,7 +90,7 @@ def _verify_file(exported: Path, key: Path | None, state: Path | None) -> "Prove
     pinned = _read(key or _directory() / KEY_FILE, "Give the key that you have pinned with --key PEM.")
     if not exported.is_file():
         raise Failure("no_file", f"{exported} is no file that can be read.")
-    with _progress(None) as show:
+    with progress_of(None, "commits") as show:
         return check(_Counted(read_lines(exported), show), pinned, _state(state))
 
 
@@ -110,7 +108,7 @@ def _verify_service(key: Path | None, state: Path | None) -> "tuple[Proven | Bro
         anchor = _covering(fetching)
         if anchor is None:
             return Broken("The service says that nothing is stored, and something was.") if seen else None, None
-        with _progress(sum(fetching.heads().values())) as show:
+        with progress_of(sum(fetching.heads().values()), "commits") as show:
             lines = fetching.lines(anchor, seen_seq=seen.seq if seen else None)
             return check(_Counted(lines, show), pinned, seen), state
 
@@ -123,7 +121,7 @@ def _covering(fetching: "Export") -> "Anchor | None":
         Failure: commits are stored that the log does not take in.
     """
     try:
-        with _progress(None) as show:
+        with progress_of(None, "commits") as show:
             return fetching.covering(show=show)
     except Unavailable as error:
         if error.code != "not_in_log":
@@ -323,20 +321,3 @@ class _Counted:
             if self.lines % PROGRESS_LINES == 0:
                 self._show(self.lines)
             yield line
-
-
-@contextmanager
-def _progress(total: int | None) -> Iterator[Callable[[int], None]]:
-    if not sys.stderr.isatty():
-        yield lambda _lines: None
-        return
-    import time  # noqa: PLC0415 - only where there is somebody to show it to
-
-    began = time.monotonic()
-    with progress_bar(total, "commits") as bar:
-        task = bar.task_ids[0]
-
-        def show(lines: int) -> None:
-            bar.update(task, completed=lines, events=lines, rate=lines / max(time.monotonic() - began, 0.001))
-
-        yield show

@@ -10,15 +10,18 @@ import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 import typer
 
 from holdfast_cli.failures import ExitCode
+from holdfast_cli.findings import Finding, Verdict
 from holdfast_cli.places import ROOT, home
-from holdfast_cli.terminal import JsonFlag, console, print_json
+from holdfast_cli.repairing import repairs
+from holdfast_cli.stacking import AwsFlag, target
+from holdfast_cli.terminal import JsonFlag, console, print_json, progress_of
 
 PYTHON_MIN = (3, 11)
 DISK_FREE_BYTES_MIN = 1_000_000_000
@@ -26,17 +29,6 @@ CLOCK_SKEW_SECONDS_MAX = 60
 """A clock further off than this may not append (503 `clock_skew`)."""
 ASK_TIMEOUT_SECONDS = 5.0
 GATEWAY_PORT = 4600
-
-Verdict = Literal["ok", "warning", "failed"]
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at; a fix is given wherever there is something to do."""
-
-    check: str
-    verdict: Verdict
-    detail: str
-    fix: str | None = None
 
 
 class _Address(msgspec.Struct, frozen=True):
@@ -53,9 +45,13 @@ def register(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
-def doctor(*, json: JsonFlag = False) -> int:
-    """Check the machine and the running stack; every finding that is not ok names its fix."""
-    findings = list(examine(home()))
+def doctor(*, aws: AwsFlag = False, json: JsonFlag = False) -> int:
+    """
+    Check the machine and the running stack, and have its logs take in what they missed.
+
+    Every finding that is not ok names its fix. With --aws it is the logs there that are looked after.
+    """
+    findings = list(_logs(aws=True)) if aws else list(examine(home()))
     failed = [finding for finding in findings if finding.verdict == "failed"]
     if json:
         print_json({"ok": not failed, "findings": [msgspec.to_builtins(finding) for finding in findings]})
@@ -77,6 +73,7 @@ def examine(folder: Path) -> Iterator[Finding]:
         return
     for check in (_clock, _services, _token):
         yield from check(run)
+    yield from _logs(aws=False)
 
 
 def _running(folder: Path) -> _Run | None:
@@ -205,6 +202,13 @@ def _refusal(run: _Run, token: str) -> str | None:
         except HoldfastError as error:
             return f"nobody can tell, since {error.detail}"
     return None
+
+
+def _logs(*, aws: bool) -> Iterator[Finding]:
+    from stacks.services import SERVICES  # noqa: PLC0415
+
+    with progress_of(None, "commits") as show:
+        yield from repairs(target(aws=aws), list(SERVICES), show)
 
 
 def _ask(url: str) -> Any:

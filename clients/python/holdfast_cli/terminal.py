@@ -2,6 +2,9 @@
 
 import json
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -75,3 +78,19 @@ def progress_bar(total: int | None, unit: str) -> "Progress":
     )
     bar.add_task("", total=total, events=0, rate=0.0)
     return bar
+
+
+@contextmanager
+def progress_of(total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    """Give what is told how many are done by now, and draws it on stderr if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    began = time.monotonic()
+    with progress_bar(total, unit) as bar:
+        task = bar.task_ids[0]
+
+        def show(done: int) -> None:
+            bar.update(task, completed=done, events=done, rate=done / max(time.monotonic() - began, 0.001))
+
+        yield show

@@ -55,14 +55,19 @@ def indexer(event: Any, context: Any) -> None:
 
 
 @app.lambda_function(name="Repair")
-def repair(event: Any, context: Any) -> None:  # noqa: ARG001 - a schedule tells nothing
-    """Find commits that nothing announced, and snapshots that are due: a reducer was changed, or a hint was lost."""
+def repair(event: Any, context: Any) -> dict[str, Any]:  # noqa: ARG001 - a schedule tells nothing
+    """
+    Find commits that nothing announced, and snapshots that are due: a reducer was changed, or a hint was lost.
+
+    Whoever calls it by hand is told how many commits were looked at and were missed, and whether the table ended there.
+    """
     with deadline(triggers.seconds_for(context), adapters.database().clock):
         found = adapters.repair(on_broken, on_growth).walk()
         long = [(hint.tenant, hint.stream) for hint in found.met if hint.first_version > EVENTS_MIN]
         for tenant, stream in random.sample(long, min(len(long), LONG_STREAMS_MAX)):
             _keep(tenant, stream)
     telemetry.logger().info("repaired", commits=found.commits, indexed=found.indexed)
+    return {"commits": found.commits, "indexed": found.indexed, "is_last": found.is_last}
 
 
 @app.lambda_function(name="Projector")
