@@ -179,6 +179,8 @@ class _Tree:
         self.hashes: list[bytes] = []
         self.ends = [] if from_leaf else [0]
         """The position before the first commit of the export, as far as that is known, and the last one of each."""
+        self.streams: dict[str, tuple[int, str, int]] = {}
+        """Of each stream the last version, its commit's hash and time."""
 
     def fault_at(self, size: int, root: str) -> str | None:
         """Go on to *size* leaves, and say why *root* is not theirs."""
@@ -207,8 +209,6 @@ class _Checks:
         self._log = ("", "", "")
         """Service, tenant and id."""
         self._trees: dict[int, _Tree] = {}
-        self._streams: dict[str, tuple[int, str, int]] = {}
-        """The last version, its commit's hash and time."""
         self._anchors: list[tuple[State, str]] = []
         """What each says, and the digest of the one before it."""
 
@@ -261,10 +261,10 @@ class _Checks:
             root, first, n, prev, rt, stream, tenant = read_header(header.decode())
         except ValueError as error:
             raise Broken(f"The commit's header cannot be read: {error}", partition, tree.leaves) from error
-        home = int(sha256(stream.encode()).hexdigest()[:8], 16) % PARTITIONS
+        home = partition if stream in tree.streams else int(sha256(stream.encode()).hexdigest()[:8], 16) % PARTITIONS
         # Where the export does not begin at leaf 0, a stream may have begun before it.
         begun = (first - 1, prev, -1) if tree.from_leaf and first > 1 and prev else (0, "", -1)
-        version, digest, recorded_at = self._streams.get(stream, begun)
+        version, digest, recorded_at = tree.streams.get(stream, begun)
         fault = (
             (len(tree.pending) != tree.from_leaf.bit_count() and "The hashes of what lies before are missing.")
             or (leaf != tree.leaves and f"Leaf {tree.leaves} is missing, or stands elsewhere: here is leaf {leaf}.")
@@ -279,7 +279,7 @@ class _Checks:
         )
         if fault:
             raise Broken(fault, partition, tree.leaves, stream, first)
-        self._streams[stream] = (first + n - 1, sha256(header).hexdigest(), rt)
+        tree.streams[stream] = (first + n - 1, sha256(header).hexdigest(), rt)
         tree.leaves += 1
         tree.hashes.append(sha256(b"\x00" + header).digest())
         tree.ends += [position + n - 1] if tree.ends else [position - 1, position + n - 1]
