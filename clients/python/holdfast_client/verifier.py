@@ -289,7 +289,7 @@ class _Checks:
 
     def _take_anchor(self, *told: Any) -> None:
         anchor, previous = read_anchor(told, self._log, self._keys)
-        if self._seen and anchor.seq == self._seen.seq and anchor.digest != self._seen.digest:
+        if self._seen and anchor.seq == self._seen.seq and anchor != self._seen:
             raise Broken(f"Anchor {anchor.seq} is another one than was seen before: the history was forked.")
         self._anchors.append((anchor, previous))
 
@@ -300,14 +300,14 @@ class _Checks:
     def _followed(self) -> State:
         """Follow the anchors, and what was seen before at its place among them; give the newest."""
         marks, seen = list(self._anchors), self._seen
-        if seen:
+        if seen and all(anchor.seq != seen.seq for anchor, _ in marks):
             marks.insert(sum(anchor.seq < seen.seq for anchor, _ in marks), (seen, ""))
         if not marks or marks[-1][0] is seen or not marks[-1][0].heads:
             raise Broken("The export holds no anchor of this log, or none as new as what was seen before.")
         before: State | None = None
         for mark, previous in marks:
             name = "What was seen before" if mark is seen else f"Anchor {mark.seq}"
-            if before and mark.digest != before.digest and (mark.seq <= before.seq or mark.time <= before.time):
+            if before and (mark.seq <= before.seq or mark.time <= before.time):
                 raise Broken(f"{name} comes out of order.")
             if before and mark is not seen and mark.seq == before.seq + 1 and previous != before.digest:
                 raise Broken(f"{name} does not follow the one before it: the history was forked.")

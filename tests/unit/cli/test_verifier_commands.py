@@ -117,6 +117,9 @@ def test_a_history_that_was_rewritten_since_is_broken(signed, command, tmp_path)
     partition = next(iter(state["heads"]))
     state["heads"][partition][1] = "0" * 64
     state_file.write_text(json.dumps(state))
+    assert "seen before" in command("verify")[2]
+    grow(signed.lab, 3)
+    signed.anchors.sign()
 
     code, out, err = command("verify", "--json")
 
