@@ -91,7 +91,7 @@ class StandItem(msgspec.Struct, frozen=True):
         )
 
 
-class ParkedAnswer(msgspec.Struct, frozen=True):
+class StandsAnswer(msgspec.Struct, frozen=True):
     items: list[StandItem]
 
 
@@ -100,7 +100,7 @@ class RedriveQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The one to let go on; all of them if not said."""
 
 
-class RedriveAnswer(msgspec.Struct, frozen=True):
+class FreedAnswer(msgspec.Struct, frozen=True):
     redriven: list[str]
     """Streams that go on, within a minute."""
 
@@ -146,19 +146,19 @@ def delete_subscription(caller: Caller, name: str) -> Answer[None]:
 
 
 @app.get("/v1/subscriptions/{name}/parked", scope="audit:subscribe", raises=FOUND_ERRORS)
-def get_parked(caller: Caller, name: str) -> ParkedAnswer:
+def get_parked(caller: Caller, name: str) -> StandsAnswer:
     """List the streams that stand still, those that are tried again by themselves among them."""
     subscriptions = adapters.subscriptions_of(caller.tenant)
-    return ParkedAnswer([StandItem.of(stand) for stand in subscriptions.stands(subscriptions.get(name))])
+    return StandsAnswer([StandItem.of(stand) for stand in subscriptions.stands(subscriptions.get(name))])
 
 
 @app.post("/v1/subscriptions/{name}/redrive", scope="audit:subscribe", status=202, raises=REDRIVE_ERRORS)
-def post_redrive(caller: Caller, name: str, query: RedriveQuery) -> RedriveAnswer:
+def post_redrive(caller: Caller, name: str, query: RedriveQuery) -> FreedAnswer:
     """Let parked streams go on, each in its order from the event at which it stands."""
     subscriptions = adapters.subscriptions_of(caller.tenant)
     stream = None if query.stream is None else stream_named(query.stream)
     redriven = subscriptions.redrive(subscriptions.get(name), stream)
-    return RedriveAnswer([stand.stream for stand in redriven])
+    return FreedAnswer([stand.stream for stand in redriven])
 
 
 def answer_of(subscription: Subscription) -> SubscriptionAnswer:

@@ -235,3 +235,17 @@ def test_the_document_is_made_once(monkeypatch: pytest.MonkeyPatch):
         app({"requestContext": {"resourcePath": "/openapi.json", "httpMethod": "GET"}}, None)
 
     assert len(made) == 1
+
+
+def test_two_structs_of_one_name_are_refused():
+    class Line(msgspec.Struct):
+        length: int
+
+    app = make_api()
+
+    @app.get("/v1/lines", scope=None)
+    def get_lines() -> list[Line]:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="called Line"):
+        app.openapi()

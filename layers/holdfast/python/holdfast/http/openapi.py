@@ -86,15 +86,20 @@ class _Schemas:
 
     def of(self, kind: Any) -> Json:
         [schema], components = msgspec.json.schema_components([kind], ref_template=_REF)
-        self.components.update(components)
+        self._keep(components)
         return schema
 
     def members_of(self, kind: type[msgspec.Struct]) -> tuple[Json, Sequence[str]]:
         """Answer a struct's properties, and those that are required, without keeping the struct itself."""
         _, components = msgspec.json.schema_components([kind], ref_template=_REF)
         struct = components.pop(kind.__name__)
-        self.components.update(components)
+        self._keep(components)
         return struct["properties"], struct["required"]
+
+    def _keep(self, components: Json) -> None:
+        for name, schema in components.items():
+            if self.components.setdefault(name, schema) != schema:
+                raise TypeError(f"Two structs of this API are called {name}; a description has room for one.")
 
 
 def _operation(route: Route, schemas: _Schemas) -> Json:
