@@ -177,7 +177,7 @@ def test_a_state_takes_a_handful_of_requests_however_long_the_stream(world):
     world.transport.operations.clear()
     world.state(Within(at=BEGIN + timedelta(days=500)))
 
-    assert len(world.transport.operations) <= 12
+    assert len(world.transport.operations) <= 8
 
 
 def test_a_snapshot_of_an_older_reducer_is_not_used(world):
