@@ -83,6 +83,10 @@ class AuditLab:
     def as_tenant(self, tenant: str) -> None:
         self.door.principal = self._principal(tenant)
 
+    def forget_archived(self) -> None:
+        """Read the archive anew, as another process does."""
+        self._archived = ArchiveReader(self.lab.database(), self.lab.tables, self.objects)
+
     def append(self, stream: str, *events: dict[str, Any]) -> None:
         self.lab.clock.advance(timedelta(milliseconds=7))
         status, answer, _ = self.door.append(list(events), stream=stream.replace("/", "~"))

@@ -16,10 +16,12 @@ from typing import Any, TextIO
 import pytest
 
 from functions.audit import adapters
+from holdfast.archive import Archiver
 from holdfast.log.values import PARTITIONS, partition_of
 from holdfast.projections import Generation
 from holdfast_cli import audit_rebuilds
 from holdfast_cli.main import main
+from tests.archive_lab import AGED
 from tests.audit_lab import event
 from tests.unit.cli.whole_trail import WholeTrail
 
@@ -274,6 +276,41 @@ def test_a_proof_is_checked_with_the_key_that_is_given(told, tmp_path):
 
     assert told("audit", "prove", "orders/1", "1", "--key", own)[0] == 0
     assert told("audit", "prove", "orders/1", "1", "--key", tmp_path / "none.pem")[0] == 1
+
+
+def archived(whole: WholeTrail, stream: str) -> None:
+    """Let months pass, and archive the partition in which a stream lies."""
+    lab = whole.lab.lab
+    lab.clock.advance(AGED)
+    archiver = Archiver(lab.database(), lab.tables, whole.lab.objects, lambda _stuck: None, workers=1)
+    moved = archiver.partition(lab.tenant, partition_of(stream)).archive()
+    assert moved
+    assert moved.removed
+
+
+def flipped(body: bytes) -> bytes:
+    return body[:20] + bytes([body[20] ^ 1]) + body[21:]
+
+
+def cut_short(body: bytes) -> bytes:
+    return body[:40]
+
+
+@pytest.mark.parametrize("damage", [flipped, cut_short])
+def test_an_archive_that_was_changed_is_broken_with_the_commit_that_it_cannot_show(told, whole, damage):
+    archived(whole, "orders/1")
+    assert json.loads(told("audit", "verify", "--json")[1])["result"] == "proven"
+    (key,) = (key for key in whole.lab.objects.keys("") if key.startswith("archive/"))
+    whole.lab.objects._bodies[key] = damage(whole.lab.objects._bodies[key])
+    whole.lab.forget_archived()
+
+    code, _, err = told("audit", "verify", "--json")
+
+    assert code == 1
+    found = error_of(err)
+    assert (found["code"], found["partition"], found["leaf"]) == ("broken", partition_of("orders/1"), 0)
+    assert (found["stream"], found["version"]) == ("orders/1", 1)
+    assert "cannot show this commit" in found["reason"]
 
 
 # --- Rebuilds
