@@ -28,6 +28,7 @@ from holdfast_client import (
     Unavailable,
     Uncertain,
 )
+from holdfast_client.audit import AsyncAudit, Audit
 from tests.unit.client.conftest import QUICK
 from tests.unit.client.loopback import TOKEN, GarbledReply, LostReply, LostRequest, Says
 
@@ -270,6 +271,12 @@ def test_the_async_client_keeps_the_same_promises(url, trail):
     assert state.state == {"total": 1}
     assert found_out.version == 6
     assert len(trail.streams["orders/42"]) == 6
+
+
+def test_whatever_can_be_asked_can_be_awaited():
+    asked, awaited = ({name for name in dir(kind) if not name.startswith("_")} for kind in (Audit, AsyncAudit))
+
+    assert asked == awaited
 
 
 def test_calls_of_many_threads_at_once_stay_apart(holdfast, trail):
