@@ -65,11 +65,6 @@ def sqs(tenant: OwnTenant) -> Any:
     return tenant.stack.client("sqs")
 
 
-@pytest.fixture(scope="module")
-def queue(sqs: Any) -> Target:
-    return Target(sqs)
-
-
 def put(tenant: OwnTenant, name: str, target: str, **settings: Any) -> Any:
     body = {"target": target, "from": "start", **settings}
     answer = tenant.http.put(f"/v1/subscriptions/{name}", json=body)
@@ -87,9 +82,15 @@ def written(tenant: OwnTenant) -> OwnTenant:
     return tenant
 
 
-def test_a_queue_gets_every_event_and_each_stream_in_its_order(written: OwnTenant, queue: Target):
-    put(written, "everything", queue.arn)
+@pytest.fixture(scope="module")
+def queue(written: OwnTenant, sqs: Any) -> Target:
+    """Get every event from the first on."""
+    target = Target(sqs)
+    put(written, "everything", target.arn)
+    return target
 
+
+def test_a_queue_gets_every_event_and_each_stream_in_its_order(written: OwnTenant, queue: Target):
     queue.until(lambda: len({each["id"] for each in queue.events}) == 36 * len(STREAMS))
 
     for stream in STREAMS:

@@ -14,6 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+import stacks
 from holdfast.aws import client
 from holdfast.broadcast.posting import Gone
 from holdfast_client.tail import Tail
@@ -22,7 +23,7 @@ from stacks.local import websocket_proxy as module
 from stacks.local.gateway import Gateway
 from stacks.local.websocket_proxy import MESSAGE_BYTES_MAX
 from stacks.websockets import upstream
-from tests.local.conftest import SHARED_HOME, free_ports
+from tests.local.conftest import free_ports
 from tests.local.platform import wired as fixture
 from tests.local.platform.conftest import Platform, wait_until
 from tests.local.platform.wired import TENANT, Wired
@@ -46,7 +47,7 @@ def wired(platform: Platform, gateway: Gateway, tmp_path_factory: pytest.TempPat
     patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     client.cache_clear()
     root = fixture.repository(tmp_path_factory.mktemp("repository"))
-    deployed = Wired.deployed(platform.endpoint_url, gateway.url, SHARED_HOME, root)
+    deployed = Wired.deployed(platform.endpoint_url, gateway.url, stacks.home(), root)
     at = upstream({"WebsocketAPI": deployed.api_id}, platform.endpoint_url)
     assert at is not None
     gateway.websockets = {"wired": at, "gone": f"ws://127.0.0.1:{free_ports()}/x"}
