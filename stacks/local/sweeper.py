@@ -16,6 +16,8 @@ from stacks.local.clients import REFUSALS
 from stacks.local.profile import TtlAttribute
 
 INTERVAL_SECONDS = 3.0
+SHARE_MAX = 0.05
+"""Of the time that may go into sweeping: a page costs the engine as much as its table is long, and it has one thread."""
 PAGES_MAX = 20
 """Pages (1 MB each) read of one table in one sweep; the next sweep goes on where this one stopped."""
 EXPIRED_SECONDS_MAX = 5 * 365 * 86_400
@@ -51,13 +53,16 @@ class Sweeper:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.wait(INTERVAL_SECONDS):
+        pause_seconds = INTERVAL_SECONDS
+        while not self._stopping.wait(pause_seconds):
+            started = time.monotonic()
             for ttl in self._tables:
                 try:
                     self.sweep(ttl)
                 except REFUSALS as error:
                     # The next sweep does what this one could not; nothing depends on when.
                     _log.warning("The expired rows of %s could not be swept: %s", ttl.table, error)
+            pause_seconds = pause_after(time.monotonic() - started)
 
     def sweep(self, ttl: TtlAttribute) -> int:
         """Delete the expired rows of one table, within PAGES_MAX pages; count them."""
@@ -102,3 +107,8 @@ class Sweeper:
                 self._positions.pop(ttl.table, None)
                 return
             self._positions[ttl.table] = page["LastEvaluatedKey"]
+
+
+def pause_after(seconds: float) -> float:
+    """Say how long to wait after a sweep that took so long, in seconds."""
+    return max(INTERVAL_SECONDS, seconds / SHARE_MAX)

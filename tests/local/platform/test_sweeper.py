@@ -5,7 +5,7 @@ import time
 from stacks.local import settings
 from stacks.local.dispatcher import Dispatcher
 from stacks.local.profile import LocalProfile, TtlAttribute
-from stacks.local.sweeper import EXPIRED_SECONDS_MAX, Sweeper
+from stacks.local.sweeper import EXPIRED_SECONDS_MAX, INTERVAL_SECONDS, SHARE_MAX, Sweeper, pause_after
 from tests.local.platform.conftest import Platform, wait_until
 
 
@@ -65,3 +65,8 @@ def test_the_settings_that_cloudformation_forgets_are_set_and_may_be_set_again(p
     backups = tables.describe_continuous_backups(TableName=table)["ContinuousBackupsDescription"]
     assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
     assert tables.describe_table(TableName=table)["Table"]["DeletionProtectionEnabled"]
+
+
+def test_long_tables_are_swept_less_often_so_that_the_engine_has_time_for_others():
+    assert pause_after(0.0) == pause_after(INTERVAL_SECONDS * SHARE_MAX) == INTERVAL_SECONDS
+    assert pause_after(2.0) == 2.0 / SHARE_MAX
