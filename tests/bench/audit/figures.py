@@ -56,11 +56,11 @@ FULL: Final = Sizes(
     late_events=100_000,
     states=200,
     replays=5,
-    view_events=20_000,
+    view_events=100_000,
     searches=100,
     scans=5,
     served=200,
-    served_events=20_000,
+    served_events=100_000,
     burst=400,
     verified_shapes=(("in commits of 250", 4_000, 250), ("in commits of 1", 100_000, 1)),
 )
