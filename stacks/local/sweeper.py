@@ -17,7 +17,7 @@ from stacks.local.profile import TtlAttribute
 
 INTERVAL_SECONDS = 3.0
 SHARE_MAX = 0.05
-"""Of the time that may go into sweeping: a page costs the engine as much as its table is long, and it has one thread."""
+"""Of the time that may go into sweeping: a page costs the engine as much as its table is long, on its one thread."""
 PAGES_MAX = 20
 """Pages (1 MB each) read of one table in one sweep; the next sweep goes on where this one stopped."""
 EXPIRED_SECONDS_MAX = 5 * 365 * 86_400

@@ -36,8 +36,6 @@ SOAK_VARIABLE = "HOLDFAST_SOAK"
 ALONE = ("unit", "property", "faults")
 """The kinds of tests that need no running stack."""
 ON_STACK = ("local", "browser")
-ONE_BY_ONE, BY_FILE = "worksteal", "loadfile"
-"""How workers share the tests. On the stack a file's tests tell one tenant's story, so they stay together."""
 
 STATIC: Mapping[str, Sequence[str]] = {
     "ruff check": ("-m", "ruff", "check", "--quiet"),
@@ -47,7 +45,10 @@ STATIC: Mapping[str, Sequence[str]] = {
 }
 """What each check is run with, after this Python. cfn-lint is a unit test of the stacks."""
 
-WORKERS = 2
+ONE_BY_ONE: Sequence[str] = ("-n", "2", "--dist", "worksteal")
+"""How tests are shared among workers."""
+BY_FILE: Sequence[str] = ("-n", "2", "--dist", "loadfile")
+"""On the stack a file's tests tell one tenant's story, so they stay together."""
 STATIC_SECONDS_MAX = 300.0
 PYTEST_SECONDS_MAX = 1_800.0
 PYTEST_SOAK_SECONDS_MAX = 6 * 3_600.0
@@ -156,7 +157,7 @@ def run(selection: Selection) -> dict[str, Count]:
         if selection.is_everything:
             counts["static"] = _run_static()
         if selection.alone:
-            _run_pytest(selection.alone, selection, Path(results, "alone.xml"), {}, counts, sharing=ONE_BY_ONE)
+            _run_pytest(selection.alone, selection, Path(results, "alone.xml"), {}, counts, among=ONE_BY_ONE)
         if stack is not None:
             _run_on_stack(stack, selection, Path(results, "stack.xml"), counts)
     return counts
@@ -181,7 +182,7 @@ def _run_on_stack(stack: "_Stack", selection: Selection, report: Path, counts: d
     if stack.wait_until_ready():
         say(f"── the stack is ready (waited {time.monotonic() - started:.1f} s more)")
         variables = {TEST_HOME_VARIABLE: str(stack.home)}
-        _run_pytest(selection.on_stack, selection, report, variables, counts, sharing=BY_FILE)
+        _run_pytest(selection.on_stack, selection, report, variables, counts, among=BY_FILE)
     else:
         counts.setdefault("local", Count()).fail("the local stack did not start")
         say(stack.last_words())
@@ -194,10 +195,10 @@ def _run_pytest(
     variables: Mapping[str, str],
     counts: dict[str, Count],
     *,
-    sharing: str,
+    among: Sequence[str],
 ) -> None:
     say(f"── pytest {' '.join(paths)}")
-    options = ["-q", "-n", str(WORKERS), "--dist", sharing, f"--junitxml={report}", "-o", "junit_family=xunit2"]
+    options = ["-q", *among, f"--junitxml={report}", "-o", "junit_family=xunit2"]
     if selection.keyword is not None:
         options += ["-k", selection.keyword]
     if selection.soak is None:

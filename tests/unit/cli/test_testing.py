@@ -34,7 +34,7 @@ def test_a_run_that_left_no_report_counts_as_failed(monkeypatch, tmp_path):
     monkeypatch.setattr(testing, "_call", lambda *arguments: 3)
     counts: dict[str, Count] = {}
 
-    testing._run_pytest(["tests/unit"], Selection.of([], None, None), tmp_path / "none.xml", {}, counts, sharing="load")
+    testing._run_pytest(["tests/unit"], Selection.of([], None, None), tmp_path / "none.xml", {}, counts, among=())
 
     assert counts["unit"].failed == 1
 
