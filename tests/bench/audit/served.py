@@ -39,10 +39,11 @@ TENANT: Final = "bench"
 SCOPES: Final = ("audit:append", "audit:read", "audit:search")
 BATCH: Final = 250
 POLL_SECONDS: Final = 0.005
+FOLLOWED_POLL_SECONDS: Final = 1.0
 SEEN_SECONDS_MAX: Final = 60.0
 """After which an event that cannot be seen is given up."""
 FOLLOWED_SECONDS_MAX: Final = 1_200.0
-"""After which snapshots of a long import are given up; they come after its read models, four rows an event."""
+"""After which what follows a long import is given up: four rows an event of its read models, then snapshots."""
 DRAINED_SECONDS: Final = 30.0
 KEPT_WITHIN: Final = 3_000
 """Events of a stream behind its newest snapshot, at most, when all that were due are kept."""
@@ -102,32 +103,44 @@ class Lags:
         self._views = ViewReader(trail.database, tables, TENANT)
 
     def until_logged(self, stream: str, version: int) -> float:
-        return self._until(lambda: self._log.watermark(stream).version >= version)
-
-    def until_kept(self, stream: str, version: int) -> float:
-        """Wait for a snapshot near the stream's end."""
-        pk = f"N#{TENANT}#{MERGE_PATCH.label}#{stream}"
-
-        def is_kept() -> bool:
-            newest = next(query(self._log.database, self._log.tables.log, pk, newest_first=True, limit=1), None)
-            return newest is not None and version - int(newest["sk"]) < KEPT_WITHIN
-
-        return self._until(is_kept, FOLLOWED_SECONDS_MAX)
+        return _until(lambda: self._is_logged(stream, version))
 
     def until_viewed(self, stream: str) -> float:
         """Wait for the stream's newest event in the log."""
         position = self._log.watermark(stream).position
-        partition = partition_of(stream)
-        return self._until(lambda: self._views.standing(EVENTS.name).positions[partition] >= position)
+        return _until(lambda: self._is_viewed(stream, position))
 
-    @staticmethod
-    def _until(is_seen: Callable[[], bool], seconds_max: float = SEEN_SECONDS_MAX) -> float:
-        started = time.perf_counter()
-        while not is_seen():
-            if time.perf_counter() - started > seconds_max:
-                raise Wrong(f"What was appended could not be seen for {seconds_max:.0f} s.")
-            time.sleep(POLL_SECONDS)
-        return time.perf_counter() - started
+    def until_followed(self, stream: str, version: int) -> None:
+        """Wait until log, view and snapshots hold a long import, so that what comes after it waits for itself alone."""
+        for is_there in (
+            lambda: self._is_logged(stream, version),
+            lambda: self._is_viewed(stream, self._log.watermark(stream).position),
+            lambda: self._is_kept(stream, version),
+        ):
+            _until(is_there, FOLLOWED_SECONDS_MAX, FOLLOWED_POLL_SECONDS)
+
+    def _is_logged(self, stream: str, version: int) -> bool:
+        return self._log.watermark(stream).version >= version
+
+    def _is_viewed(self, stream: str, position: int) -> bool:
+        return self._views.standing(EVENTS.name).positions[partition_of(stream)] >= position
+
+    def _is_kept(self, stream: str, version: int) -> bool:
+        """Tell whether there is a snapshot near the stream's end."""
+        pk = f"N#{TENANT}#{MERGE_PATCH.label}#{stream}"
+        newest = next(query(self._log.database, self._log.tables.log, pk, newest_first=True, limit=1), None)
+        return newest is not None and version - int(newest["sk"]) < KEPT_WITHIN
+
+
+def _until(
+    is_seen: Callable[[], bool], seconds_max: float = SEEN_SECONDS_MAX, poll_seconds: float = POLL_SECONDS
+) -> float:
+    started = time.perf_counter()
+    while not is_seen():
+        if time.perf_counter() - started > seconds_max:
+            raise Wrong(f"What was appended could not be seen for {seconds_max:.0f} s.")
+        time.sleep(poll_seconds)
+    return time.perf_counter() - started
 
 
 def of_history(door: Audit, lags: Lags, sizes: Sizes) -> Figure:
@@ -139,8 +152,7 @@ def of_history(door: Audit, lags: Lags, sizes: Sizes) -> Figure:
             happened = [Event(type="bench.happened", time=each.time, data=each.patch) for each in commit]
             version = door.append(stream, happened, version).version
             show(version)
-    lags.until_logged(stream, version)
-    lags.until_kept(stream, version)
+    lags.until_followed(stream, version)
     noise, seconds = random.Random(SEED), list[float]()
     for _ in range(sizes.served):
         at = BEGIN + YEARS * noise.random()
