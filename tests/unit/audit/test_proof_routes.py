@@ -67,7 +67,7 @@ def test_the_newest_anchor_and_each_by_its_number_are_signed_and_show_the_tenant
     assert is_signed(audit.signer.public_key, b64decode(latest["signature"]), b64decode(latest["statement"]))
 
 
-@pytest.mark.parametrize("seq", ["0", "2", "-1", "x", "1.0", "²", "9" * 400, ""])
+@pytest.mark.parametrize("seq", ["0", "2", "-1", "x", "1.0", "²", "9" * 16, "9" * 400, "9" * 5_000, ""])
 def test_an_anchor_that_is_none_is_not_found(audit: AuditLab, seq: str):
     anchored(audit, 1)
 
@@ -91,7 +91,7 @@ def test_the_key_that_signs_is_named_and_so_are_those_that_have_signed(audit: Au
     assert {anchor(audit, seq)[1]["key_id"] for seq in (1, 2)} == set(key_ids(audit))
 
 
-@pytest.mark.parametrize("partition", ["4", "-1", "x", "00", "", "²", "1.0"])
+@pytest.mark.parametrize("partition", ["4", "-1", "x", "00", "", "²", "1.0", "9" * 5_000])
 def test_a_partition_that_is_none_is_not_exported(audit: AuditLab, partition: str):
     assert refusal(export(audit, f"partition={partition}")) == (404, "partition_not_found")
 

@@ -226,6 +226,9 @@ def test_query_parameters_take_the_types_and_names_of_the_struct():
         ({"after": [""]}, "/after"),
         ({"after": ["9007199254740992"]}, "/after"),
         ({"after": ["9" * 400]}, "/after"),
+        ({"after": ["9" * 5_000]}, "/after"),
+        ({"before": ["9" * 5_000]}, "/before"),
+        ({"before": ["0" * 16 + "1"]}, "/before"),
         ({"is_open": ["maybe"]}, "/is_open"),
     ],
 )

@@ -12,8 +12,12 @@ from holdfast.strict_json import INTEGER_MAX
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 
-WHOLE_NUMBER: Final = re.compile(r"[0-9]+")
-"""How a query writes one. `1e2` and `10.0` are numbers too, but then everything in between would have to know that."""
+WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,16}")
+"""
+How a path or a query writes one: no integer of I-JSON has more digits, and Python reads no more than 4,300.
+
+`1e2` and `10.0` are numbers too, but then everything in between would have to know that.
+"""
 
 _SENTENCE: Final = re.compile(r"(?P<what>.*?)(?: - at (?:`[^`]*` in )?`\$(?P<path>[^`]*)`)?", re.DOTALL)
 _NAMED_FIELD: Final = re.compile(r"Object (?P<fault>contains unknown|missing required) field `(?P<name>.*)`", re.DOTALL)
@@ -74,7 +78,7 @@ def _check_written(value: object, written: str, pointer: str) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         return
     if not WHOLE_NUMBER.fullmatch(written):
-        raise Invalid("invalid_query", "Write a whole number in digits.", pointer=pointer)
+        raise Invalid("invalid_query", "Write a whole number in at most 16 digits.", pointer=pointer)
     if value > INTEGER_MAX:
         raise Invalid("invalid_query", "An integer is beyond 2^53-1.", pointer=pointer)
 
