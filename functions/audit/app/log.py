@@ -117,6 +117,9 @@ MISSING_ERRORS = {
     400: ["invalid_cursor"],
     503: ["store_unavailable", "cursor_key_unknown"],
 }
+FOLLOWING: Final = ("audit:read", "audit:verify")
+"""Whoever follows the tail reads here what was lost on the way."""
+
 LOG_ERRORS = {**STORE_ERRORS, 404: ["partition_not_found"]}
 PARTITION_ERRORS = {**LOG_ERRORS, 503: ["store_unavailable", "not_recorded"]}
 CONSISTENCY_ERRORS = {**LOG_ERRORS, 400: ["invalid_range"]}
@@ -150,7 +153,7 @@ def get_missing(caller: Caller, query: MissingQuery) -> MissingAnswer:
     return MissingAnswer(found.behind, found.commits, cursor)
 
 
-@app.get("/v1/log/{partition}", scope="audit:verify", raises=PARTITION_ERRORS)
+@app.get("/v1/log/{partition}", scope=FOLLOWING, raises=PARTITION_ERRORS)
 @recorded("log")
 def get_partition(caller: Caller, partition: str, query: PartitionQuery) -> PartitionAnswer:
     """Read the commits of a partition in their order, a page at a time."""
@@ -166,7 +169,7 @@ def get_partition(caller: Caller, partition: str, query: PartitionQuery) -> Part
     )
 
 
-@app.get("/v1/log/{partition}/head", scope="audit:verify", raises=LOG_ERRORS)
+@app.get("/v1/log/{partition}/head", scope=FOLLOWING, raises=LOG_ERRORS)
 def get_head(caller: Caller, partition: str) -> HeadAnswer:
     """Say how far a partition has come, and the root of its tree."""
     return HeadAnswer.of(adapters.log_of(caller.tenant).head(partition_named(partition)))

@@ -39,7 +39,7 @@ class SearchQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     order: Literal["asc", "desc"] = "asc"
     limit: Limit = 100
     include: Literal["data"] | None = None
-    """Bring the whole events along."""
+    """Bring the whole events along; that takes the scope `audit:read` as well."""
     cursor: Cursor | None = None
     generation: Generation | None = None
     """Of the view; the live one if not said."""
@@ -148,6 +148,8 @@ ACTIVITY_ERRORS = {**VIEW_ERRORS, 400: [*VIEW_ERRORS[400], "invalid_range", "inv
 @recorded("search")
 def get_found_events(caller: Caller, query: SearchQuery, wait_for: WaitFor) -> Answer[SearchAnswer]:
     """Find events by who did what to whom and when; all that is given must hold, bounds included."""
+    if query.include == "data":
+        caller.require("audit:read")
     search = domain.Search(
         actor=query.actor,
         type=query.type,

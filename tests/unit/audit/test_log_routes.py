@@ -196,6 +196,24 @@ def test_a_partition_that_is_none_is_not_found(audit: AuditLab, partition: str, 
     assert code(ask(audit, template, query, partition)) == (404, "partition_not_found")
 
 
+@pytest.mark.parametrize("scope", ["audit:read", "audit:verify"])
+def test_who_follows_the_tail_may_read_what_was_lost_on_the_way(audit: AuditLab, scope: str):
+    audit.door.principal = msgspec.structs.replace(audit.door.principal, scopes=frozenset({scope}))
+
+    assert (ask(audit, PARTITION)[0], ask(audit, HEAD)[0]) == (200, 200)
+    assert (audit.get("/v1/log")[0], ask(audit, CONSISTENCY, "from=1&to=1")[0]) == (
+        (403, 403) if scope == "audit:read" else (200, 400)
+    )
+
+
+def test_a_partition_is_shown_to_nobody_else(audit: AuditLab):
+    audit.door.principal = msgspec.structs.replace(
+        audit.door.principal, scopes=audit.door.principal.scopes - {"audit:read", "audit:verify"}
+    )
+
+    assert (code(ask(audit, PARTITION)), code(ask(audit, HEAD))) == ((403, "scope_missing"),) * 2
+
+
 def test_what_cannot_be_proved_is_refused(audit: AuditLab):
     (one,) = same_partition(1)
     audit.append(one, event(1), event(2))

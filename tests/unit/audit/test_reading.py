@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from cloudevents.v1.http import from_json
 
@@ -331,6 +332,18 @@ def test_read_models_need_their_scope(audit: AuditLab):
 
     for template in ("/v1/events", "/v1/streams", "/v1/activity"):
         assert code(audit.get(template, "actor=ann" if template == "/v1/events" else "")) == (403, "scope_missing")
+
+
+def test_whole_events_are_shown_to_who_may_read_them(audit: AuditLab):
+    audit.append("orders/1", event(1, data="s3cret"))
+    audit.settle()
+    audit.door.principal = msgspec.structs.replace(audit.door.principal, scopes=frozenset({"audit:search"}))
+
+    status, problem, _ = audit.get("/v1/events", "actor=ann&include=data")
+
+    assert (status, problem["code"], problem["scope"]) == (403, "scope_missing", "audit:read")
+    assert "s3cret" not in str(problem)
+    assert [item["id"] for item in audit.found("actor=ann")] == ["1"]
 
 
 def test_a_page_of_a_search_takes_few_requests(audit: AuditLab, monkeypatch: pytest.MonkeyPatch):

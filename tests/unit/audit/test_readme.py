@@ -44,11 +44,15 @@ def codes_in_readme() -> set[str]:
     return {code for row in rows for code in re.findall(r"`(\w+)`", row)}
 
 
-def test_the_routes_are_those_of_the_app():
-    listed = set(re.findall(r"^\| `((?:GET|POST|PUT|DELETE) [^`?]+)` \|", README, re.MULTILINE))
-    served = {f"{method.upper()} {path}" for path, methods in app.openapi()["paths"].items() for method in methods}
+def test_the_routes_and_the_scopes_that_open_them_are_those_of_the_app():
+    rows = re.findall(r"^\| `((?:GET|POST|PUT|DELETE) [^`?]+)` \| ([^|]+) \|", README, re.MULTILINE)
+    served = {
+        f"{method.upper()} {path}": [scope for way in described["security"] for scope in way["token"]]
+        for path, methods in app.openapi()["paths"].items()
+        for method, described in methods.items()
+    }
 
-    assert listed == served
+    assert {route: re.findall(r"`([\w:-]+)`", scopes) for route, scopes in rows} == served
 
 
 def test_the_codes_are_those_of_the_api_description():

@@ -229,6 +229,15 @@ def test_a_revoked_token_is_refused(clock: ManualClock):
     )
 
 
+def test_one_of_several_scopes_suffices():
+    principal = Principal("acme", "ann", frozenset({"audit:read"}), "token-1", expires=2**40)
+    principal.require("audit:verify", "audit:read")
+
+    with pytest.raises(Denied, match="the scope audit:verify or audit:append") as caught:
+        principal.require("audit:verify", "audit:append")
+    assert caught.value.facts == {"scope": "audit:verify"}
+
+
 def test_a_missing_scope_is_named():
     principal = Principal("acme", "ann", frozenset({"audit:read"}), "token-1", expires=2**40)
     principal.require("audit:read")

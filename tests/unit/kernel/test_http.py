@@ -87,6 +87,16 @@ def make_api() -> Api:
     return app
 
 
+def add_routes_of_several_scopes(app: Api) -> None:
+    @app.get("/v1/stock", scope=("shop:purge", "shop:order"))
+    def get_stock(caller: Caller) -> str:
+        return caller.subject
+
+    @app.get("/v1/takings", scope=("shop:purge", "shop:count"))
+    def get_takings() -> None:
+        raise AssertionError("nobody holds one of these scopes")
+
+
 class TextQuery(msgspec.Struct, frozen=True):
     of: str
     times: int
@@ -117,6 +127,7 @@ def fail(kind: str) -> object:
 
 
 APP = make_api()
+add_routes_of_several_scopes(APP)
 
 
 def call(
@@ -392,6 +403,15 @@ def test_a_missing_scope_is_named():
 
     assert (status, problem["code"], problem["scope"]) == (403, "scope_missing", "shop:purge")
     assert "WWW-Authenticate" not in headers
+
+
+def test_a_route_that_asks_for_one_of_several_scopes_is_opened_by_each():
+    assert call("GET", "/v1/stock")[::2] == (200, "ann")
+
+    status, _, problem = call("GET", "/v1/takings")
+    assert (status, problem["code"], problem["scope"]) == (403, "scope_missing", "shop:purge")
+    assert problem["detail"] == "This needs a token with the scope shop:purge or shop:count."
+    assert call("GET", "/v1/stock", headers={"Authorization": "Bearer expired"})[0] == 401
 
 
 def test_the_token_is_checked_before_anything_else_of_the_request():

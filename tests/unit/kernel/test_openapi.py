@@ -53,7 +53,7 @@ def make_api() -> Api:
         """
         raise AssertionError
 
-    @app.get("/v1/orders", scope="shop:read")
+    @app.get("/v1/orders", scope=("shop:read", "shop:count"))
     def get_orders(query: Search) -> list[Placed]:
         """Find orders."""
         raise AssertionError
@@ -216,6 +216,13 @@ def test_every_declared_code_and_those_of_the_door_are_listed_under_their_status
     assert (codes(order, 413), codes(order, 415)) == (["body_too_large"], ["unsupported_media_type"])
     assert (codes(order, 422), codes(order, 500)) == (["answer_too_large"], ["internal"])
     assert codes(order, 503) == ["token_keys_unknown", "revocations_unknown", "out_of_time"]
+
+
+def test_a_route_that_asks_for_one_of_several_scopes_names_each_as_enough(described: dict[str, Any]):
+    operation = described["paths"]["/v1/orders"]["get"]
+
+    assert operation["security"] == [{"token": ["shop:read"]}, {"token": ["shop:count"]}]
+    assert codes(operation, 403) == ["scope_missing"]
 
 
 def test_an_open_route_asks_for_no_token(described: dict[str, Any]):

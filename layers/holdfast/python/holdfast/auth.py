@@ -68,15 +68,16 @@ class Principal(msgspec.Struct, frozen=True):
     expires: int
     """When the token ends, in epoch seconds: what is opened with it ends with it."""
 
-    def require(self, scope: str) -> None:
+    def require(self, *scopes: str) -> None:
         """
-        Let only those pass whose token carries *scope*.
+        Let only those pass whose token carries one of *scopes*.
 
         Raises:
-            Denied: `scope_missing`, naming the scope.
+            Denied: `scope_missing`, naming them all to people and the first to programs.
         """
-        if scope not in self.scopes:
-            raise Denied("scope_missing", f"This needs a token with the scope {scope}.", scope=scope)
+        if self.scopes.isdisjoint(scopes):
+            named = " or ".join(scopes)
+            raise Denied("scope_missing", f"This needs a token with the scope {named}.", scope=scopes[0])
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):

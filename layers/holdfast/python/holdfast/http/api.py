@@ -15,7 +15,7 @@ from holdfast.errors import Invalid, NotFound, ServiceError
 from holdfast.http.answers import Answer, Reply, render, render_problem
 from holdfast.http.openapi import document
 from holdfast.http.requests import Caller, Request
-from holdfast.http.routes import Handler, Options, Route, declare
+from holdfast.http.routes import Handler, Options, Route, Scope, declare
 from holdfast.retry import deadline
 
 H = TypeVar("H", bound=Handler)
@@ -73,27 +73,27 @@ class Api(Chalice):
 
     # --- Declaring
 
-    def get(self, path: str, *, scope: str | None, **options: Unpack[Options]) -> Callable[[H], H]:
+    def get(self, path: str, *, scope: Scope, **options: Unpack[Options]) -> Callable[[H], H]:
         """
         Declare the function below as the handler of GET *path*.
 
-        *scope* is what the caller's token must carry; None asks for no token. The other verbs alike.
+        *scope* is what the caller's token must carry, or one of several; None asks for no token. The other verbs alike.
         """
         return self._declaring("GET", path, scope, options)
 
-    def post(self, path: str, *, scope: str | None, **options: Unpack[Options]) -> Callable[[H], H]:
+    def post(self, path: str, *, scope: Scope, **options: Unpack[Options]) -> Callable[[H], H]:
         return self._declaring("POST", path, scope, options)
 
-    def put(self, path: str, *, scope: str | None, **options: Unpack[Options]) -> Callable[[H], H]:
+    def put(self, path: str, *, scope: Scope, **options: Unpack[Options]) -> Callable[[H], H]:
         return self._declaring("PUT", path, scope, options)
 
-    def patch(self, path: str, *, scope: str | None, **options: Unpack[Options]) -> Callable[[H], H]:
+    def patch(self, path: str, *, scope: Scope, **options: Unpack[Options]) -> Callable[[H], H]:
         return self._declaring("PATCH", path, scope, options)
 
-    def delete(self, path: str, *, scope: str | None, **options: Unpack[Options]) -> Callable[[H], H]:
+    def delete(self, path: str, *, scope: Scope, **options: Unpack[Options]) -> Callable[[H], H]:
         return self._declaring("DELETE", path, scope, options)
 
-    def _declaring(self, method: str, path: str, scope: str | None, options: Options) -> Callable[[H], H]:
+    def _declaring(self, method: str, path: str, scope: Scope, options: Options) -> Callable[[H], H]:
         def register(handler: H) -> H:
             route = declare(method, path, handler, scope=scope, **options)
             self.route(path, methods=[method], content_types=list(route.content_types))(handler)
@@ -139,10 +139,10 @@ class Api(Chalice):
     def _dispatch(self, request: Request, facts: dict[str, Any]) -> Reply:
         route = self._match(request)
         caller = None
-        if route.scope is not None:
+        if route.scopes:
             principal = self._authenticate(request.headers.get("authorization"))
             facts["tenant"] = principal.tenant
-            principal.require(route.scope)
+            principal.require(*route.scopes)
             caller = Caller(**msgspec.structs.asdict(principal), request_id=request.request_id)
         return render(route.call(request, caller), route.status)
 

@@ -109,8 +109,8 @@ def _operation(route: Route, schemas: _Schemas) -> Json:
         "summary": summary,
         "parameters": _parameters(route, schemas),
         "responses": {**_successes(route, schemas), **_problems(route)},
-        # OpenAPI 3.1 lets a bearer requirement list what the token must carry.
-        "security": [] if route.scope is None else [{"token": [route.scope]}],
+        # OpenAPI 3.1 lets a bearer requirement list what the token must carry; one of the requirements suffices.
+        "security": [{"token": [scope]} for scope in route.scopes],
     }
     if route.has_body:
         content = {name: {"schema": schemas.of(kind)} for name, kind in route.content_types.items()}
@@ -185,7 +185,7 @@ def _codes(route: Route) -> dict[int, list[str]]:
     sources: list[Mapping[int, Sequence[str]]] = [_EVERY_ROUTE]
     if path_names(route.path):
         sources.append({400: ["invalid_path"]})
-    if route.scope is not None:
+    if route.scopes:
         sources.append(_EVERY_TOKEN)
     if route.idempotency_key is not None:
         sources.append({400: ["invalid_idempotency_key"]})

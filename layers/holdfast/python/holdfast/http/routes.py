@@ -33,6 +33,8 @@ BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 JSON: Final = "application/json"
 
 Handler = Callable[..., Any]
+Scope = str | tuple[str, ...] | None
+"""What a route asks of a token: a scope, or one of several; None where it asks for no token."""
 Bind = Callable[[Request, Caller | None], Any]
 """Takes one argument out of a request."""
 
@@ -48,7 +50,8 @@ class Route:
     method: str
     path: str
     handler: Handler
-    scope: str | None
+    scopes: tuple[str, ...]
+    """One of them opens it; where there are none it asks for no token."""
     status: int
     body_bytes_max: int
     content_types: Mapping[str, Any]
@@ -111,7 +114,7 @@ class Options(TypedDict, total=False):
     """What its `Answer` may say beside the body."""
 
 
-def declare(method: str, path: str, handler: Handler, *, scope: str | None, **options: Unpack[Options]) -> Route:
+def declare(method: str, path: str, handler: Handler, *, scope: Scope, **options: Unpack[Options]) -> Route:
     """
     Read *handler*'s signature into a route.
 
@@ -127,7 +130,7 @@ def declare(method: str, path: str, handler: Handler, *, scope: str | None, **op
         method=method,
         path=path,
         handler=handler,
-        scope=scope,
+        scopes=(scope,) if isinstance(scope, str) else scope or (),
         status=options.get("status", 200),
         body_bytes_max=options.get("body_bytes_max", BODY_BYTES_MAX),
         content_types={name: kind or (Any if body in (None, RawBody) else body) for name, kind in bodies.items()},
@@ -155,7 +158,7 @@ def _check_path(route: Route) -> None:
 def _bind(route: Route, name: str, kind: Any) -> Bind:
     if name in path_names(route.path) and kind is str:
         return lambda request, _: request.path_parameter(name)
-    if kind is Caller and route.scope is not None:
+    if kind is Caller and route.scopes:
         return lambda _, caller: caller
     if header := _header_in(kind):
         return lambda request, _: request.headers.get(header.name)
