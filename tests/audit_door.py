@@ -16,6 +16,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SAMPLE = json.loads((Path(__file__).parents[1] / "events/audit/http-request.json").read_text())
 ALL = frozenset(SERVICES["audit"].scopes)
 JSON = "application/json"
+PROBLEM = "application/problem+json"
 BATCH = "application/cloudevents-batch+json"
 
 
@@ -28,11 +29,16 @@ def described() -> Any:
     return app.openapi()["paths"]
 
 
-def check_headers(template: str, method: str, answer: Any) -> None:
-    """Insist that every header is described; a status that no description knows is no route's."""
-    responses = described().get(template, {}).get(method.lower(), {}).get("responses", {})
-    known = responses.get(str(answer["statusCode"]))
-    assert known is None or answer["headers"].keys() - STANDING <= known.get("headers", {}).keys()
+def check_described(template: str, method: str, answer: Any) -> None:
+    """Insist that a route's description knows the status, every header, and the code of a problem."""
+    operation = described().get(template, {}).get(method.lower())
+    if operation is None:
+        return  # no route is meant, so none describes the refusal
+    known = operation["responses"][str(answer["statusCode"])]
+    assert answer["headers"].keys() - STANDING <= known.get("headers", {}).keys()
+    if answer["headers"].get("Content-Type") == PROBLEM:
+        codes = known["content"][PROBLEM]["schema"]["properties"]["code"]["enum"]
+        assert json.loads(answer["body"])["code"] in codes, f"{method} {template} may answer {codes}"
 
 
 class Door:
@@ -79,7 +85,7 @@ class Door:
         }
         answer = app(event, None)
         text = answer["body"]
-        check_headers(template, method, answer)
+        check_described(template, method, answer)
         return answer["statusCode"], json.loads(text) if text else None, answer["headers"]
 
     def append(

@@ -122,7 +122,7 @@ FOLLOWING: Final = ("audit:read", "audit:verify")
 
 LOG_ERRORS = {**STORE_ERRORS, 404: ["partition_not_found"]}
 PARTITION_ERRORS = {**LOG_ERRORS, 503: ["store_unavailable", "not_recorded"]}
-CONSISTENCY_ERRORS = {**LOG_ERRORS, 400: ["invalid_range"]}
+CONSISTENCY_ERRORS = {**LOG_ERRORS, 400: ["invalid_range"], 503: ["store_unavailable", "not_in_log_yet"]}
 INCLUSION_ERRORS = {
     **STORE_ERRORS,
     400: ["invalid_stream", "invalid_range"],

@@ -55,7 +55,7 @@ REDRIVE_ERRORS = {
     400: ["invalid_stream"],
     404: ["view_not_found", "not_parked"],
     409: ["view_outdated"],
-    503: ["store_unavailable", "outcome_unknown", "unfinished"],
+    503: ["store_unavailable", "outcome_unknown", "unfinished", "bus_unavailable"],
 }
 
 

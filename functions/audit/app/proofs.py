@@ -21,7 +21,7 @@ EXPORT_ERRORS = {
     **STORE_ERRORS,
     400: ["invalid_cursor", "invalid_range"],
     404: ["partition_not_found"],
-    503: ["store_unavailable", "not_recorded"],
+    503: ["store_unavailable", "not_in_log_yet", "cursor_key_unknown", "not_recorded"],
 }
 
 

@@ -140,6 +140,7 @@ VIEW_ERRORS = {
 SEARCH_ERRORS = {
     **VIEW_ERRORS,
     400: [*VIEW_ERRORS[400], "unbounded_search", "invalid_range", "invalid_time"],
+    503: [*VIEW_ERRORS[503], "keys_unavailable"],
 }
 ACTIVITY_ERRORS = {**VIEW_ERRORS, 400: [*VIEW_ERRORS[400], "invalid_range", "invalid_time"]}
 

@@ -35,7 +35,10 @@ class SettingsAnswer(msgspec.Struct, frozen=True):
         return cls(domain.RECORD_READS in switched.on, changed_at, switched.changed_by)
 
 
-CHANGE_ERRORS = {**STORE_ERRORS, 503: ["store_unavailable", "contended", "outcome_unknown", "clock_skew"]}
+CHANGE_ERRORS = {
+    **STORE_ERRORS,
+    503: ["store_unavailable", "contended", "outcome_unknown", "clock_skew", "boundary_expired"],
+}
 
 
 @app.get("/v1/settings", scope="audit:admin", raises=STORE_ERRORS)

@@ -10,9 +10,10 @@ from functions.audit.service import Done, Subjects
 from holdfast.clock import to_text
 from holdfast.http import IDEMPOTENCY_REPLAYED, Answer, Caller, IdempotencyKey
 from holdfast.sealing import check_subject
-from holdfast.subjects.rules import Subject
+from holdfast.subjects.rules import REASON_BYTES_MAX, Subject
 
-Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=1_000)]
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=REASON_BYTES_MAX)]
+"""At most so many characters; what is decided on is the number of bytes."""
 
 
 class HoldBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

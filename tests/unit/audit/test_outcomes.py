@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 
 from functions.audit import adapters
+from holdfast.clock import MICROSECOND, ManualClock
+from holdfast.cursor_keys import CursorKey
 from holdfast.dynamodb.transport import Answer, Transport, Unknown
+from holdfast.errors import Unavailable
+from holdfast.streams import BOUNDARY_AGE_MAX
 from holdfast.switches import Switches
 from tests.audit_lab import AuditLab, event
 from tests.log_lab import log_lab
@@ -117,3 +121,89 @@ def test_what_has_happened_is_told_or_left_open(monkeypatch: pytest.MonkeyPatch,
         if change.look(audit) != before:
             assert status < 300 or answer["code"] == "outcome_unknown"
     raise AssertionError("The request never comes to an end.")
+
+
+# ----- and why it has not, as the route's description says
+
+
+@pytest.fixture
+def audit(monkeypatch: pytest.MonkeyPatch) -> AuditLab:
+    audit = AuditLab(log_lab(), monkeypatch)
+    audit.append("orders/1", event(1, shredkey="ann", data={"a": 1}))
+    audit.settle()
+    return audit
+
+
+@pytest.mark.parametrize(
+    ("template", "query"),
+    [
+        ("/v1/export", "partition=0&cursor=x"),
+        ("/v1/log/missing", "cursor=x"),
+        ("/v1/events", "actor=ann&cursor=x"),
+        ("/v1/streams", "cursor=x"),
+        ("/v1/activity", "cursor=x"),
+    ],
+)
+def test_nothing_goes_on_without_the_key_of_cursors(
+    audit: AuditLab, monkeypatch: pytest.MonkeyPatch, template: str, query: str
+):
+    def away() -> bytes:
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(adapters, "cursors", CursorKey(away, audit.lab.clock).cursors)
+
+    status, problem, _ = audit.get(template, query)
+    assert (status, problem["code"]) == (503, "cursor_key_unknown")
+
+
+@pytest.mark.parametrize(
+    ("template", "query"),
+    [
+        ("/v1/streams/{stream}/events", ""),
+        ("/v1/streams/{stream}/state", ""),
+        ("/v1/streams/{stream}/diff", "from_version=0"),
+        ("/v1/events", "actor=ann&include=data"),
+    ],
+)
+def test_what_is_sealed_is_not_shown_without_its_key(
+    audit: AuditLab, monkeypatch: pytest.MonkeyPatch, template: str, query: str
+):
+    def away(*_: Any) -> Any:
+        raise Unavailable("keys_unavailable", "nobody answers")
+
+    monkeypatch.setattr(audit.ring.__class__, "unwrap", away)
+    audit.keys.forget(audit.lab.tenant, "ann")
+
+    status, problem, _ = audit.get(template, query, stream="orders~1")
+    assert (status, problem["code"]) == (503, "keys_unavailable")
+
+
+class Slow:
+    """A store whose answers to queries come so late that nothing may be built on them any more."""
+
+    def __init__(self, inner: Transport, clock: ManualClock) -> None:
+        self.inner, self.clock = inner, clock
+
+    def call(self, operation: str, request: Mapping[str, Any]) -> Answer:
+        answer = self.inner.call(operation, request)
+        if operation == "Query":
+            self.clock.advance(BOUNDARY_AGE_MAX + MICROSECOND)
+        return answer
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        asking("PUT", "/v1/settings", {"record_reads": True}),
+        asking("PUT", "/v1/subjects/{subject}/hold", {"reason": "r"}, **SUBJECT),
+        asking("POST", "/v1/subjects/{subject}/erasure", {"reason": "r"}, **SUBJECT),
+        lambda audit: audit.door.append([event(2)], "any", stream="orders~1")[:2],
+    ],
+)
+def test_nothing_is_built_on_an_end_that_was_read_too_long_ago(
+    audit: AuditLab, monkeypatch: pytest.MonkeyPatch, ask: Ask
+):
+    monkeypatch.setattr(audit.lab, "transport", Slow(audit.lab.transport, audit.lab.clock))
+
+    status, problem = ask(audit)
+    assert (status, problem["code"]) == (503, "boundary_expired")

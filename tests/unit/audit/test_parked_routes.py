@@ -6,6 +6,7 @@ import pytest
 
 from functions.audit import domain
 from functions.audit.app import workers
+from holdfast.errors import Unavailable
 from holdfast.log import partition_of
 from tests.audit_lab import AuditLab, event
 from tests.log_lab import log_lab
@@ -105,7 +106,8 @@ def test_a_read_model_whose_code_is_gone_is_not_redriven(audit: AuditLab, monkey
     assert len(parked(audit)[1]["items"]) == 2
 
 
-def test_what_an_event_is_told_of_for_is_told_when_it_is_redriven(audit: AuditLab, monkeypatch: pytest.MonkeyPatch):
+def erased_and_not_told(audit: AuditLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Erase a subject whose erasure the read model that tells of it cannot take."""
     subject = {"subject": "customers~7"}
     audit.append("orders/3", event(9, shredkey="customers/7", data={"a": 1}))
     audit.door.call("POST", "/v1/subjects/{subject}/erasure", body={"reason": "r"}, parameters=subject)
@@ -115,9 +117,27 @@ def test_what_an_event_is_told_of_for_is_told_when_it_is_redriven(audit: AuditLa
         workers.projector({}, None)
     assert audit.outbox.published == []
 
+
+def test_what_an_event_is_told_of_for_is_told_when_it_is_redriven(audit: AuditLab, monkeypatch: pytest.MonkeyPatch):
+    erased_and_not_told(audit, monkeypatch)
+
     assert "subjects/customers/7" in redrive(audit, view="activity")[1]["redriven"]
 
     assert [each["type"] for each in audit.outbox.published] == ["holdfast.audit.subject.erased.v1"]
+
+
+def test_what_cannot_be_told_keeps_its_stream_where_it_stands(audit: AuditLab, monkeypatch: pytest.MonkeyPatch):
+    erased_and_not_told(audit, monkeypatch)
+
+    def refuse(_events: Any) -> None:
+        raise Unavailable("bus_unavailable", "no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit.outbox, "publish", refuse)
+        status, problem = redrive(audit, "stream=subjects~customers~7", view="activity")
+
+    assert (status, problem["code"]) == (503, "bus_unavailable")
+    assert "subjects/customers/7" in [item["stream"] for item in parked(audit, "activity")[1]["items"]]
 
 
 def test_redriving_takes_the_scope_of_rebuilds(audit: AuditLab):

@@ -232,6 +232,8 @@ def test_a_hold_that_has_run_out_holds_no_longer(audit):
         ("PUT", HOLD, {"reason": "x"}, (404, "subject_not_found")),
         ("POST", ERASURE, {}, (400, "invalid_body")),
         ("POST", ERASURE, {"reason": ""}, (400, "invalid_body")),
+        ("POST", ERASURE, {"reason": "x" * 513}, (400, "invalid_body")),
+        ("PUT", HOLD, {"reason": "x" * 512}, (404, "subject_not_found")),
         ("PUT", HOLD, {"reason": "x", "until": "tomorrow"}, (400, "invalid_time")),
     ],
 )

@@ -245,7 +245,7 @@ LISTED = [
     for code in re.findall(r"`(\w+)`", row)
 ]
 FAULTS = {code for status, code in LISTED if status >= 500}
-DOUBTFUL = {"internal", "outcome_unknown", "queue_unavailable", "unfinished"}
+DOUBTFUL = {"bus_unavailable", "internal", "outcome_unknown", "queue_unavailable", "unfinished"}
 """After these, somebody has to ask again before anything is decided."""
 KINDS = {
     400: Invalid, 401: Denied, 403: Denied, 404: NotFound, 405: Invalid, 409: Conflict, 413: Invalid, 415: Invalid,
