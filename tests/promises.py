@@ -224,6 +224,21 @@ class EventStorePromises:
         assert refused.value.code == "idempotency_mismatch"
         assert store.last("b") is None
 
+    def test_an_append_of_any_version_is_recalled_by_its_id_alone(self, stores, store, tenant):
+        assert store.recall("mine") == ()
+        first = store.append_many(
+            [Append("a", ANY, [event(1)]), Append("b", 0, [event(2), event(3)])], commit_id="mine"
+        )
+        store.append("a", 1, [event(4)], commit_id="other")
+
+        recalled = store.recall("mine")
+
+        assert [(each.stream, each.first_version, each.version) for each in recalled] == [("a", 1, 1), ("b", 1, 2)]
+        assert [each.recorded_at for each in recalled] == [each.recorded_at for each in first]
+        assert {(each.commit_id, each.is_replay, each.boundary) for each in recalled} == {("mine", True, None)}
+        assert store.recall("other") == ()
+        assert stores.of(f"{tenant}-other"[:40], "ann").recall("mine") == ()
+
     def test_with_other_companions_it_is_another_request(self, store, row, tenant):
         key = {"pk": f"late#{tenant}", "sk": 0}
         store.append("a", 0, [event(1)], commit_id="mine")

@@ -9,7 +9,7 @@ import msgspec
 
 from functions.audit import domain
 from holdfast.errors import Unavailable, once_done
-from holdfast.streams import ANY, Commit, Companion, CompanionRefused, EventStore
+from holdfast.streams import ANY, Appended, Commit, Companion, CompanionRefused, EventStore
 from holdfast.streams.rules import mismatch
 from holdfast.subjects.rules import Subject
 
@@ -79,19 +79,21 @@ class Subjects:
             if not appended.is_replay:
                 return Done(after)
             with once_done():
-                (commit,) = self.store.read(act.stream, appended.first_version - 1, until=appended.version)
-            return _again(commit)
+                return _again(self._commit(appended))
         raise Unavailable("contended", f"Others keep changing {act.subject!r} first. Nothing happened; repeat.")
 
     def _first(self, act: domain.Act) -> Done | None:
-        """Find what was done under the caller's key: a subject's stream is as long as what was done about it."""
-        if act.key is None:
-            return None
-        commit_id = act.commit_id_by_key(act.key)
-        commit = next((each for each in self.store.read(act.stream) if each.commit_id == commit_id), None)
+        """Find what was done under the caller's key, however much was done about the subject since."""
+        done = () if act.key is None else self.store.recall(act.commit_id_by_key(act.key))
+        commits = map(self._commit, done)
+        commit = next(commits, None)
         if commit and commit.fingerprint != act.fingerprint:
             raise mismatch()
         return _again(commit) if commit else None
+
+    def _commit(self, appended: Appended) -> Commit[bytes]:
+        (commit,) = self.store.read(appended.stream, appended.first_version - 1, until=appended.version)
+        return commit
 
 
 def _again(commit: Commit[bytes]) -> Done:

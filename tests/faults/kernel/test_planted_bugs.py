@@ -9,7 +9,6 @@ import pytest
 
 from holdfast.clock import ManualClock
 from holdfast.dynamodb import event_store, transport, writes
-from holdfast.dynamodb.attributes import from_item
 from holdfast.errors import ServiceError
 from holdfast.streams import ANY, Boundary, packing, rules
 from holdfast.streams.rules import Seen
@@ -98,10 +97,10 @@ def held_boundary_of_anybody(patch: pytest.MonkeyPatch) -> None:
 def streams_of_an_operation_unchecked(patch: pytest.MonkeyPatch) -> None:
     recorded = event_store.DynamoEventStore._recorded
 
-    def credulous(self: Any, item: Any, appends: Any, contents: Any, commit_id: str) -> Any:
-        places = from_item(item)["places"]
+    def credulous(self: Any, row: Any, appends: Any, contents: Any, commit_id: str) -> Any:
+        places = row["places"]
         named = [msgspec.structs.replace(wish, stream=place[0]) for wish, place in zip(appends, places, strict=False)]
-        return recorded(self, item, named, contents, commit_id)
+        return recorded(self, row, named, contents, commit_id)
 
     patch.setattr(event_store.DynamoEventStore, "_recorded", credulous)
 

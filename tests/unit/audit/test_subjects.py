@@ -10,6 +10,7 @@ import pytest
 from functions.audit import adapters, domain
 from holdfast.dynamodb.transport import Busy
 from tests.audit_lab import AuditLab, event
+from tests.capacity import Capacity, Cost
 from tests.log_lab import log_lab
 
 SECRET = "Lindenstrasse 12"
@@ -164,6 +165,25 @@ def test_a_repeat_under_its_key_is_given_the_first_answer_for_ever(audit, method
     assert keyed(audit, method, template, {"reason": "r"}, key="k") == (status, first[1], True)
     assert len(told(audit)) >= events
     assert [each["data"]["version"] for each in told(audit)] == [*range(2, len(told(audit)) + 2)]
+
+
+def test_a_repeat_under_its_key_costs_the_same_however_much_was_done_since(audit, monkeypatch):
+    prepared(audit)
+    assert keyed(audit, "PUT", HOLD, {"reason": "mine"}, key="k")[0] == 200
+    capacity = Capacity(audit.lab.transport)
+    monkeypatch.setattr(audit.lab, "transport", capacity)
+
+    def repeated() -> Cost:
+        capacity.take()
+        assert keyed(audit, "PUT", HOLD, {"reason": "mine"}, key="k")[2] is True
+        return capacity.take()
+
+    cost = repeated()
+    for _ in range(10):
+        assert ask(audit, "PUT", HOLD, {"reason": "r"})[0] == 200
+        assert ask(audit, "DELETE", HOLD, {"reason": "r"})[0] == 200
+
+    assert repeated() == cost == Cost({"GetItem": 2, "Query": 1}, reads={"operations": 2, "commits": 1}, writes={})
 
 
 @each_act

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from holdfast.clock import Clock, from_micros, to_micros
 from holdfast.dynamodb.attributes import from_item, to_item
+from holdfast.dynamodb.reads import Row, get
 from holdfast.dynamodb.stream_reader import Archive, NoArchive, StreamReader, commit_of, instant, stream_key
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.transport import AttributeMap, BotocoreTransport, Cancelled, Reason
@@ -221,7 +222,7 @@ class DynamoEventStore(Generic[E]):
         own = _own(cancelled, appends)
         operation = own[len(appends)] if wants_any(appends) else None
         if operation:
-            return self._recorded(operation, appends, contents, commit_id)
+            return self._recorded(from_item(operation), appends, contents, commit_id)
         winners = [self._commit(item, asked_at) if item else None for item in own[: len(appends)]]
         answers = [recognise(winner, commit_id, content) for winner, content in zip(winners, contents, strict=True)]
         if any(answers):
@@ -256,33 +257,22 @@ class DynamoEventStore(Generic[E]):
 
     def _recall(self, appends: Sequence[Append[E]], contents: Sequence[Packed], commit_id: str) -> tuple[Appended, ...]:
         """Read the answer of an operation that expected any version, if it was written."""
-        key = to_item({"pk": self._operation_key(commit_id), "sk": 0})
-        answer = self._database.read(
-            "GetItem", {"TableName": self._tables.operations, "Key": key, "ConsistentRead": True}
-        )
-        return self._recorded(answer["Item"], appends, contents, commit_id) if "Item" in answer else ()
+        row = self._operation(commit_id)
+        return self._recorded(row, appends, contents, commit_id) if row else ()
+
+    def _operation(self, commit_id: str) -> Row | None:
+        return get(self._database, self._tables.operations, self._operation_key(commit_id), 0)
 
     def _operation_key(self, commit_id: str) -> str:
         return f"O#{self._tenant}#{commit_id}"
 
     def _recorded(
-        self, item: AttributeMap, appends: Sequence[Append[E]], contents: Sequence[Packed], commit_id: str
+        self, row: Row, appends: Sequence[Append[E]], contents: Sequence[Packed], commit_id: str
     ) -> tuple[Appended, ...]:
-        row = from_item(item)
         is_same = row["fp"] == fingerprint_of(content.fingerprint for content in contents)
         if not is_same or [place[0] for place in row["places"]] != [wish.stream for wish in appends]:
             raise mismatch()
-        return tuple(
-            Appended(
-                stream=stream,
-                first_version=first_version,
-                version=first_version + count - 1,
-                commit_id=commit_id,
-                recorded_at=from_micros(recorded_at),
-                is_replay=True,
-            )
-            for stream, first_version, count, recorded_at in row["places"]
-        )
+        return _answers_in(row, commit_id)
 
     def _seal(self, boundary: Boundary, content: Packed, commit_id: str) -> Sealed:
         return seal(boundary, content, commit_id=commit_id, actor=self._actor, now=self._database.clock.now())
@@ -296,6 +286,10 @@ class DynamoEventStore(Generic[E]):
             check_fresh(boundary, self._database.clock)
 
     # ----- reading
+
+    def recall(self, commit_id: str) -> tuple[Appended, ...]:
+        row = self._operation(commit_id)
+        return _answers_in(row, commit_id) if row else ()
 
     def read(self, stream: str, after: int = 0, *, until: int | None = None) -> Iterator[Commit[E]]:
         return self._reader.read(stream, after, until)
@@ -319,6 +313,21 @@ def _own(cancelled: Cancelled, appends: Sequence[Append[Any]]) -> list[Attribute
     """Pick the items that stand at this operation's own keys: one for each commit, and that of the operation row."""
     items = [reason.item for reason in cancelled.reasons]
     return items[: len(appends)] + (items[-1:] if wants_any(appends) else [])
+
+
+def _answers_in(row: Row, commit_id: str) -> tuple[Appended, ...]:
+    """Read out of an operation's row where its events stand."""
+    return tuple(
+        Appended(
+            stream=stream,
+            first_version=first_version,
+            version=first_version + count - 1,
+            commit_id=commit_id,
+            recorded_at=from_micros(recorded_at),
+            is_replay=True,
+        )
+        for stream, first_version, count, recorded_at in row["places"]
+    )
 
 
 def item_of(sealed: Sealed) -> AttributeMap:

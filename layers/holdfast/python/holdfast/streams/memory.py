@@ -11,6 +11,7 @@ from holdfast.streams.companions import Companion, CompanionRefused, Row, applie
 from holdfast.streams.packing import Codec, Packed, seal
 from holdfast.streams.rules import (
     Seen,
+    answer_again,
     answer_of,
     check_appends,
     empty,
@@ -114,6 +115,11 @@ class MemoryEventStore(Generic[E]):
                     (each.end.stream, each.end.version + 1) for each in seen
                 )
             return tuple(self._keep(each.end, content, commit_id) for each, content in zip(seen, contents, strict=True))
+
+    def recall(self, commit_id: str) -> tuple[Appended, ...]:
+        with self._shelf.lock:
+            places = self._shelf.operations.get((self._tenant, commit_id), ())
+            return tuple(answer_again(self._shelf.streams[self._tenant, stream][first]) for stream, first in places)
 
     def read(self, stream: str, after: int = 0, *, until: int | None = None) -> Iterator[Commit[E]]:
         for commit in self._commits(stream):

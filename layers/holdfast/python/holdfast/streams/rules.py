@@ -174,6 +174,11 @@ def recognise(commit: Commit[Any] | None, commit_id: str, content: Packed) -> Ap
         return None
     if commit.fingerprint != content.fingerprint:
         raise mismatch()
+    return answer_again(commit)
+
+
+def answer_again(commit: Commit[Any]) -> Appended:
+    """Tell a writer where a commit of its own has stood since an earlier call."""
     return Appended(
         stream=commit.stream,
         first_version=commit.first_version,

@@ -46,6 +46,14 @@ class EventStore(Protocol[E]):
     ) -> tuple[Appended, ...]:
         """Append to several distinct streams, all or nothing; the promises and errors of `append`."""
 
+    def recall(self, commit_id: str) -> tuple[Appended, ...]:
+        """
+        Say where events came to stand whose append expected any version, once and for all; nothing if there is none.
+
+        What was asked is not compared: the commit that stands there has its fingerprint. An append that expected a
+        version is not recalled but repeated.
+        """
+
     def read(self, stream: str, after: int = 0, *, until: int | None = None) -> Iterator[Commit[E]]:
         """
         Yield the commits that hold versions *after* + 1 to *until*, in order.
