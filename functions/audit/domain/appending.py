@@ -10,9 +10,7 @@ from holdfast import cloudevents
 from holdfast.cloudevents import Attributes
 from holdfast.errors import Denied, Invalid
 from holdfast.ids import derived
-from holdfast.sealing import Sealer
-from holdfast.streams import ANY, EVENTS_MAX, Append, Commit, Expected, category_of, check_stream
-from holdfast.streams.packing import fingerprint_of
+from holdfast.streams import ANY, EVENTS_MAX, Commit, Expected, category_of, check_stream
 
 VERSION_MAX: Final = 2**53 - 1
 """The largest version that JSON carries exactly."""
@@ -44,41 +42,62 @@ class Caller(msgspec.Struct, frozen=True):
     idempotency_key: str | None
 
 
+class CheckedEvent(msgspec.Struct, frozen=True):
+    """An event that may be stored."""
+
+    sent: Any
+    """As it came, before anything was filled in: what makes two requests the same one."""
+    attributes: Attributes
+    stored: bytes
+    """As it is stored, unless something of it is sealed."""
+    pointer: str
+    """Where it stands in the body."""
+
+
+class CheckedAppend(msgspec.Struct, frozen=True):
+    """Events that may be stored in a stream, if that ends where it is expected to."""
+
+    stream: str
+    expected: Expected
+    events: tuple[CheckedEvent, ...]
+
+    @property
+    def identities(self) -> list[str]:
+        return [part for event in self.events for part in cloudevents.identity(event.attributes)]
+
+
 class Writing(msgspec.Struct, frozen=True):
     """What was understood of appends: what to store, and the id that makes a repeat of them recognisable."""
 
-    appends: tuple[Append[bytes], ...]
+    appends: tuple[CheckedAppend, ...]
     commit_id: str
 
 
-def understand_append(request: AppendRequest, *, stream: str, caller: Caller, sealer: Sealer) -> Writing:
+def understand_append(request: AppendRequest, *, stream: str, caller: Caller) -> Writing:
     """
-    Turn a request into what is stored, or say what is wrong with it.
+    Turn a request into what may be stored, or say what is wrong with it.
 
     The commit's id is derived from the idempotency key, or without one from the events' own identities;
-    so a repeat is recognised by what is stored, whenever it comes. The fingerprint is taken of the request as
-    it came, before anything is filled in; what is sealed enters it under its subject's key.
+    so a repeat is recognised by what is stored, whenever it comes.
 
     Raises:
         Invalid: `invalid_expected_version no_events too_many_events invalid_event invalid_time
             duplicate_event_id event_too_large`.
         Denied: `actor_not_allowed`.
-        Conflict: `subject_erased`.
     """
     _check_category(stream, "")
-    expected = understand_expected(request)
-    understood = _Events.of(request, caller, scope=())
-    _check_identities([understood])
+    append = _checked(request, stream, caller, scope=())
+    _check_identities([append])
     if caller.idempotency_key is not None:
         commit_id = derived("commit by key", caller.tenant, stream, caller.idempotency_key)
     else:
-        commit_id = derived("commit by events", caller.tenant, stream, *understood.identities)
-    return Writing((understood.append_to(stream, expected, sealer),), commit_id)
+        commit_id = derived("commit by events", caller.tenant, stream, *append.identities)
+    return Writing((append,), commit_id)
 
 
-def understand_commit(requests: Sequence[tuple[str, AppendRequest]], *, caller: Caller, sealer: Sealer) -> Writing:
+def understand_commit(requests: Sequence[tuple[str, AppendRequest]], *, caller: Caller) -> Writing:
     """
-    Turn a request for appends to several streams, each with its name, into what is stored all or none.
+    Turn a request for appends to several streams, each with its name, into what may be stored, all or none.
 
     Its id is derived as that of a single append, and is no single append's.
 
@@ -92,26 +111,22 @@ def understand_commit(requests: Sequence[tuple[str, AppendRequest]], *, caller: 
         raise Invalid(
             "too_many_appends", f"Append to at most {APPENDS_MAX} streams at once.", status=413, pointer="/appends"
         )
-    named: dict[str, _Events] = {}
-    appends: list[Append[bytes]] = []
+    appends: dict[str, CheckedAppend] = {}
     for index, (stream, request) in enumerate(requests):
-        if check_stream(stream) in named:
+        if check_stream(stream) in appends:
             raise Invalid(
                 "duplicate_stream",
                 "Name each stream once, and put all its events into one append.",
                 pointer=f"/appends/{index}/stream",
             )
         _check_category(stream, f"/appends/{index}/stream")
-        expected = understand_expected(request)
-        named[stream] = _Events.of(request, caller, scope=(stream,))
-        appends.append(named[stream].append_to(stream, expected, sealer))
-    _check_identities(list(named.values()))
+        appends[stream] = _checked(request, stream, caller, scope=(stream,))
+    checked = tuple(appends.values())
+    _check_identities(checked)
     if caller.idempotency_key is not None:
-        return Writing(tuple(appends), derived("commits by key", caller.tenant, caller.idempotency_key))
-    identities = (
-        part for stream, events in named.items() for part in (stream, str(len(events.understood)), *events.identities)
-    )
-    return Writing(tuple(appends), derived("commits by events", caller.tenant, *identities))
+        return Writing(checked, derived("commits by key", caller.tenant, caller.idempotency_key))
+    identities = (part for each in checked for part in (each.stream, str(len(each.events)), *each.identities))
+    return Writing(checked, derived("commits by events", caller.tenant, *identities))
 
 
 def expected_in(header: str | None) -> Any:
@@ -151,47 +166,24 @@ def winner_facts(commits: Iterable[Commit[bytes]], expected: int) -> dict[str, A
     return {"events": [msgspec.Raw(event) for event in page.events]}
 
 
-class _Events(msgspec.Struct, frozen=True):
-    """The events of one append: as they came, as they were understood, and where each stands in the body."""
+def _checked(request: AppendRequest, stream: str, caller: Caller, scope: tuple[str, ...]) -> CheckedAppend:
+    """Check an append event by event; *scope* tells apart those of one request that have no id of their own."""
+    expected = understand_expected(request)
+    events = []
+    for index, sent in enumerate(_listed(request)):
+        pointer = f"{request.pointer}/{index}"
+        attributes = cloudevents.check(_with_id(sent, caller, (*scope, str(index))), pointer)
+        _check_actor(attributes, caller, pointer)
+        events.append(CheckedEvent(sent, attributes, cloudevents.encode(attributes, pointer), pointer))
+    return CheckedAppend(stream, expected, tuple(events))
 
-    listed: list[Any]
-    understood: list[Attributes]
-    pointers: list[str]
 
-    @classmethod
-    def of(cls, request: AppendRequest, caller: Caller, scope: tuple[str, ...]) -> "_Events":
-        """Check each event; *scope* tells apart those of one request that have no id of their own."""
-        listed = _listed(request)
-        pointers = [f"{request.pointer}/{index}" for index in range(len(listed))]
-        understood = [
-            cloudevents.check(_with_id(event, caller, (*scope, str(index))), pointer)
-            for index, (event, pointer) in enumerate(zip(listed, pointers, strict=True))
-        ]
-        events = cls(listed, understood, pointers)
-        if not caller.may_act_as:
-            events.check_actors(caller.subject)
-        return events
-
-    @property
-    def identities(self) -> list[str]:
-        return [part for event in self.understood for part in cloudevents.identity(event)]
-
-    def check_actors(self, subject: str) -> None:
-        for event, pointer in zip(self.understood, self.pointers, strict=True):
-            if event.get("actor", subject) != subject:
-                raise Denied(
-                    "actor_not_allowed",
-                    "Naming another actor than the token's subject takes the scope audit:act-as.",
-                    pointer=f"{pointer}/actor",
-                )
-
-    def append_to(self, stream: str, expected: Expected, sealer: Sealer) -> Append[bytes]:
-        stored = [sealer.sealed(stream, event) for event in self.understood]
-        return Append(
-            stream,
-            expected,
-            events=tuple(map(cloudevents.encode, stored, self.pointers)),
-            fingerprint=fingerprint_of(map(sealer.fingerprint_part, self.listed)),
+def _check_actor(event: Attributes, caller: Caller, pointer: str) -> None:
+    if not caller.may_act_as and event.get("actor", caller.subject) != caller.subject:
+        raise Denied(
+            "actor_not_allowed",
+            "Naming another actor than the token's subject takes the scope audit:act-as.",
+            pointer=f"{pointer}/actor",
         )
 
 
@@ -226,14 +218,14 @@ def _listed(request: AppendRequest) -> list[Any]:
     return events
 
 
-def _check_identities(appends: Sequence[_Events]) -> None:
+def _check_identities(appends: Sequence[CheckedAppend]) -> None:
     seen: set[tuple[str, str]] = set()
-    for events in appends:
-        for event, pointer in zip(events.understood, events.pointers, strict=True):
-            if cloudevents.identity(event) in seen:
-                raise Invalid(
-                    "duplicate_event_id",
-                    "Two events of this request have the same source and id.",
-                    pointer=f"{pointer}/id",
-                )
-            seen.add(cloudevents.identity(event))
+    for event in (event for append in appends for event in append.events):
+        identity = cloudevents.identity(event.attributes)
+        if identity in seen:
+            raise Invalid(
+                "duplicate_event_id",
+                "Two events of this request have the same source and id.",
+                pointer=f"{event.pointer}/id",
+            )
+        seen.add(identity)

@@ -10,7 +10,6 @@ from functions.audit.domain.appending import AppendRequest, Caller, Writing, und
 from holdfast.cloudevents import Attributes
 from holdfast.errors import Invalid
 from holdfast.ids import derived
-from holdfast.sealing import Sealer
 from holdfast.streams import ANY, check_stream, check_tenant
 from holdfast.strict_json import parse
 
@@ -63,19 +62,18 @@ def stream_for(service: str, subject: Any) -> str:
         return f"{service}/sha256:{sha256(subject.encode(errors='replace')).hexdigest()}"
 
 
-def understand_taken(taken: Taken, sealer: Sealer) -> Writing:
+def understand_taken(taken: Taken) -> Writing:
     """
-    Make of an event what is stored of it. Its commit is named after its source and id: when it comes again, nothing is.
+    Make of an event what may be stored. Its commit is named after its source and id: when it comes again, nothing is.
 
     No request at the door can have a commit of that name, so nobody who may append keeps an event out by being first.
 
     Raises:
         Invalid: `invalid_event`, `invalid_time`, `event_too_large`.
-        Conflict: `subject_erased`.
     """
     request = AppendRequest(ANY, [taken.event], "/detail")
     caller = Caller(taken.tenant, ACTOR, may_act_as=True, idempotency_key=None)
-    writing = understand_append(request, stream=taken.stream, caller=caller, sealer=sealer)
+    writing = understand_append(request, stream=taken.stream, caller=caller)
     commit_id = derived("intake", taken.tenant, taken.event["source"], taken.event["id"])
     return msgspec.structs.replace(writing, commit_id=commit_id)
 

@@ -2,6 +2,7 @@
 What can be asked of the audit trail.
 
     trail     one tenant's streams: append, read, states
+    sealing   what is stored of what was understood
     reading   its read models: searches and lists, and how far they have come
     proving   that one event is in its log
     subjects  data subjects: held, released, erased

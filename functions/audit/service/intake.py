@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from functions.audit import domain
-from holdfast.sealing import Sealer
+from functions.audit.service.sealing import Sealing, sealed
 from holdfast.streams import Appended, EventStores
 
 
@@ -13,7 +13,7 @@ class Intake:
     """Every tenant's streams, for what comes over the bus."""
 
     stores: EventStores[bytes]
-    sealer_of: Callable[[str], Sealer]
+    sealing_of: Callable[[str], Sealing]
 
     def take(self, message: bytes) -> Appended:
         """
@@ -25,8 +25,9 @@ class Intake:
             Conflict: `subject_erased`.
         """
         taken = domain.understand_message(message)
-        writing = domain.understand_taken(taken, self.sealer_of(taken.tenant))
-        (append,) = writing.appends
+        writing = domain.understand_taken(taken)
+        (checked,) = writing.appends
+        append = sealed(checked, self.sealing_of(taken.tenant))
         return self.stores.of(taken.tenant, domain.ACTOR).append(
             append.stream,
             append.expected,

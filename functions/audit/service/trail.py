@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import msgspec
 
 from functions.audit import domain
+from functions.audit.service.sealing import Sealing, sealed
 from holdfast.errors import Invalid, Stale
 from holdfast.folds import Folded, Found, Reducer, Within, encode_state
-from holdfast.sealing import Sealer
 from holdfast.streams import Appended, EventStore, StaleStream
 
 
@@ -46,7 +46,7 @@ class AuditTrail:
     """One tenant's streams, as one caller sees them."""
 
     store: EventStore[bytes]
-    sealer: Sealer
+    sealing: Sealing
     states: States
 
     def append(self, writing: domain.Writing, *, shows: OnShow | None = None) -> tuple[Appended, ...]:
@@ -54,13 +54,16 @@ class AuditTrail:
         Append what was understood of a request, to all its streams or to none.
 
         Raises:
+            Invalid: `event_too_large`, once it is sealed; or what the store finds too large together.
+            Conflict: `subject_erased`.
             Stale: a stream ends elsewhere. Carries the events that took the place if *shows* lets it, who is told
                 first that they are read; or else where they are read.
         """
+        appends = [sealed(each, self.sealing) for each in writing.appends]
         try:
-            if len(writing.appends) > 1:
-                return self.store.append_many(writing.appends, commit_id=writing.commit_id)
-            (only,) = writing.appends
+            if len(appends) > 1:
+                return self.store.append_many(appends, commit_id=writing.commit_id)
+            (only,) = appends
             appended = self.store.append(
                 only.stream, only.expected, only.events, commit_id=writing.commit_id, fingerprint=only.fingerprint
             )
@@ -79,7 +82,7 @@ class AuditTrail:
             return {**told, "events_after": expected}
         # Inside a commit there is no winner: the events behind the expected one were there already.
         commits = [error.winner] if error.winner else self.store.read(error.stream, expected, until=expected + 1)
-        facts = domain.winner_facts(map(self.sealer.shown, commits), expected)
+        facts = domain.winner_facts(map(self.sealing.shown, commits), expected)
         if "events" in facts:
             shows({"stream": error.stream, "after": expected, "limit": len(facts["events"])})
         return {**told, **facts}
@@ -91,7 +94,7 @@ class AuditTrail:
             commits = self.store.read_back(stream, min(after or last_version + 1, last_version + 1))
         else:
             commits = self.store.read(stream, after, until=last_version)
-        page = domain.page_of(map(self.sealer.shown, commits), after=after, limit=limit, newest_first=newest_first)
+        page = domain.page_of(map(self.sealing.shown, commits), after=after, limit=limit, newest_first=newest_first)
         return EventsPage(page, last_version)
 
     def state(

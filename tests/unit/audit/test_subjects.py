@@ -280,6 +280,29 @@ def test_what_cannot_be_done_about_a_subject_is_refused_and_not_told(audit, meth
     assert (status, answer["code"]) == expected
 
 
+@pytest.mark.parametrize(
+    ("events", "refusal"),
+    [
+        ([event(1)], (400, "duplicate_event_id")),
+        ([event(2), {}], (400, "invalid_event")),
+        ([event(2, data="x" * 300_000)], (413, "event_too_large")),
+        ([sealed(2, subject="other", address="x" * 300_000)], (413, "event_too_large")),
+        ([event(2, shredkey="not a name")], (400, "invalid_event")),
+    ],
+)
+def test_what_is_refused_leaves_no_key(audit, events, refusal):
+    appends = [("orders/1", [sealed(1)]), ("orders/2", events)]
+    body = {"appends": [{"stream": name, "expected_version": 0, "events": listed} for name, listed in appends]}
+
+    for answer in (
+        audit.door.call("POST", "/v1/commits", body=body),
+        audit.door.append([sealed(1), *events], 0, stream="orders~1"),
+    ):
+        assert (answer[0], answer[1]["code"]) == refusal
+    assert audit.lab.transport.call("Scan", {"TableName": "operations"}).body["Items"] == []
+    assert ask(audit, "POST", ERASURE, {"reason": "x"})[1]["code"] == "subject_not_found"
+
+
 def test_nothing_more_is_sealed_for_an_erased_subject(audit):
     audit.append("orders/1", sealed(1))
     ask(audit, "POST", ERASURE, {"reason": "she asked"})
