@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -23,7 +23,7 @@ from holdfast.cursors import Cursors
 from holdfast.dynamodb import BotocoreTransport, Database, DynamoEventStores, Tables
 from holdfast.envelope_kms import KmsKeyRing
 from holdfast.errors import Unavailable
-from holdfast.exporting import Exporter
+from holdfast.exporting import Exporter, Page, Place
 from holdfast.log import Entry, Indexer, LogReader, Reference
 from holdfast.log.bodies import Bodies, Stored
 from holdfast.log.indexer import OnBroken, OnGrowth
@@ -37,6 +37,7 @@ from holdfast.projections.pointers import read_pointers
 from holdfast.projections.projector import OnOutdated, OnViewParked
 from holdfast.projections.reader import ViewReader
 from holdfast.projections.rebuilds import Rebuilds
+from holdfast.projections.redrive import Redrive
 from holdfast.projections.retirement import Retirement
 from holdfast.retry import Budget, repeat
 from holdfast.sealing import Sealer
@@ -188,8 +189,19 @@ def _now() -> Instant:
     return Instant(clock.now(), clock.monotonic())
 
 
-def exporter_of(tenant: str, on_damaged: Callable[[Exception], None]) -> Exporter:
-    return Exporter(log_of(tenant), bodies(), on_damaged)
+def lines_of(tenant: str, on_damaged: Callable[[Exception], None]) -> "ExportLines":
+    return ExportLines(Exporter(log_of(tenant), bodies(), on_damaged))
+
+
+@dataclass(frozen=True)
+class ExportLines:
+    """The lines of one tenant's log, going on at what a cursor has kept of a place."""
+
+    exporter: Exporter
+
+    def page(self, partition: int, from_leaf: int, following: Any) -> Page:
+        place = None if following is None else msgspec.convert(following, Place)
+        return self.exporter.page(partition, from_leaf, place)
 
 
 def snapshots_of(tenant: str) -> Snapshots:
@@ -200,6 +212,10 @@ def snapshots_of(tenant: str) -> Snapshots:
 
 def rebuilds() -> Rebuilds:
     return Rebuilds(database(), tables(), projector(), send_step)
+
+
+def redrive(projector: Projector) -> Redrive:
+    return Redrive(projector)
 
 
 def retirement() -> Retirement:

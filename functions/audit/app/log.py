@@ -1,6 +1,5 @@
 """Routes of the log: its commits in their order, its heads, and proofs of what they say. Hashes are base64."""
 
-from itertools import islice
 from typing import Annotated, Final
 
 import msgspec
@@ -8,12 +7,12 @@ import msgspec
 from functions.audit import adapters, domain
 from functions.audit.app.door import STORE_ERRORS, Limit, Version, app, prover, stream_named
 from functions.audit.app.recording import recorded
-from functions.audit.service import EventProof
+from functions.audit.service import EventProof, Looking
+from functions.audit.service.looking import Behind
 from holdfast.clock import from_micros, to_text
 from holdfast.http import Caller
 from holdfast.http.faults import WHOLE_NUMBER
 from holdfast.log import PARTITIONS, Entry, Head, log_id
-from holdfast.log.missing import Behind
 from holdfast.log.reader import check_partition
 
 Size = Version
@@ -104,14 +103,29 @@ class MissingQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cursor: str | None = None
 
 
+class BehindItem(msgspec.Struct, frozen=True):
+    """A stream that goes on beyond what the log holds of it."""
+
+    stream: str
+    logged: int
+    """The version up to which the log holds it."""
+    version: int
+    """The version at which the newest commit begins that this slice shows of it."""
+    commits: int
+    """How many this slice shows that the log does not hold."""
+
+    @classmethod
+    def of(cls, behind: Behind) -> "BehindItem":
+        return cls(behind.stream, behind.logged, behind.version, behind.commits)
+
+
 class MissingAnswer(msgspec.Struct, frozen=True):
-    items: list[Behind]
+    items: list[BehindItem]
     commits: int
     """How many of the caller's commits this slice has looked at."""
     cursor: str | None
 
 
-MISSING: Final = ("missing",)
 MISSING_ERRORS = {
     **STORE_ERRORS,
     400: ["invalid_cursor"],
@@ -144,28 +158,21 @@ def get_missing(caller: Caller, query: MissingQuery) -> MissingAnswer:
 
     A slice may name none, and the end is where there is no cursor. A stream may be named by two slices that follow.
     """
-    cursors, start = adapters.cursors(), None
-    if query.cursor is not None:
-        start = cursors.open(caller.tenant, MISSING, query.cursor)
-    found = adapters.missing_of(caller.tenant).slice(start)
-    # Where a walk stands is another tenant's as likely as not.
-    cursor = cursors.seal(caller.tenant, MISSING, found.following, hidden=True) if found.following else None
-    return MissingAnswer(found.behind, found.commits, cursor)
+    missing = looking(caller).missing(query.cursor)
+    return MissingAnswer([*map(BehindItem.of, missing.behind)], missing.commits, missing.cursor)
 
 
 @app.get("/v1/log/{partition}", scope=FOLLOWING, raises=PARTITION_ERRORS)
 @recorded("log")
 def get_partition(caller: Caller, partition: str, query: PartitionQuery) -> PartitionAnswer:
     """Read the commits of a partition in their order, a page at a time."""
-    log, number = adapters.log_of(caller.tenant), partition_named(partition)
-    head = log.head(number)
-    entries = list(islice(log.entries(number, query.after, until=head.position), query.limit))
-    follows = bool(entries) and entries[-1].last_position < head.position
+    number = partition_named(partition)
+    page = looking(caller).page(number, after=query.after, limit=query.limit)
     return PartitionAnswer(
         partition=number,
-        entries=[EntryItem.of(entry) for entry in entries],
-        next_after=entries[-1].last_position if follows else None,
-        head=HeadAnswer.of(head),
+        entries=[*map(EntryItem.of, page.entries)],
+        next_after=page.next_after,
+        head=HeadAnswer.of(page.head),
     )
 
 
@@ -189,6 +196,11 @@ def get_consistency(caller: Caller, partition: str, query: ConsistencyQuery) -> 
     log = adapters.log_of(caller.tenant)
     proof = log.consistency(partition_named(partition), query.first, query.second)
     return ConsistencyAnswer(proof.first, proof.second, list(proof.path), proof.root_first, proof.root_second)
+
+
+def looking(caller: Caller) -> Looking:
+    log, stored = adapters.log_of(caller.tenant), adapters.missing_of(caller.tenant)
+    return Looking(caller.tenant, log, stored, adapters.cursors)
 
 
 def partition_named(segment: str) -> int:

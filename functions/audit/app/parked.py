@@ -1,19 +1,13 @@
 """Routes of what a read model could not take: streams that stand still in it, and letting them go on."""
 
-from collections.abc import Iterator
-from itertools import islice
-
 import msgspec
 
 from functions.audit import adapters
 from functions.audit.app.announcing import EFFECTS
-from functions.audit.app.door import PAGE_ITEMS_MAX, STORE_ERRORS, app, stream_named
-from holdfast.errors import Conflict, NotFound
+from functions.audit.app.door import STORE_ERRORS, app, stream_named
+from functions.audit.service import Redriving
 from holdfast.http import Caller
-from holdfast.log import PARTITIONS, partition_of
-from holdfast.projections import Generation, Pointer, View
 from holdfast.projections.batches import Parked
-from holdfast.projections.redrive import Redrive
 
 
 class ParkedItem(msgspec.Struct, frozen=True):
@@ -62,66 +56,18 @@ REDRIVE_ERRORS = {
 @app.get("/v1/views/{view}/parked", scope="audit:rebuild", raises=PARKED_ERRORS)
 def get_parked_in_view(caller: Caller, view: str) -> ParkedAnswer:
     """List the streams that stand still in the live generation of a read model."""
-    generation = live(caller, view)[1]
-    return ParkedAnswer(generation.number, [*map(ParkedItem.of, islice(standing_in(generation), PAGE_ITEMS_MAX))])
+    standing = redriving(caller).standing(view)
+    return ParkedAnswer(standing.generation, [*map(ParkedItem.of, standing.streams)])
 
 
 @app.post("/v1/views/{view}/redrive", scope="audit:rebuild", raises=REDRIVE_ERRORS)
 def post_redrive_in_view(caller: Caller, view: str, query: RedriveQuery) -> RedriveAnswer:
     """Let streams that stand still in a read model go on, each in its order from the event that it could not take."""
-    pointer, generation = live(caller, view)
-    made_by = adapters.projector(EFFECTS).view(view, pointer.version)
-    if made_by is None:
-        raise Conflict("view_outdated", f"Version {pointer.version} of {view!r} is there no more; rebuild the view.")
     stream = None if query.stream is None else stream_named(query.stream)
-    chosen = [standing(generation, stream)] if stream else [*islice(standing_in(generation), PAGE_ITEMS_MAX)]
-    ends = [(each.stream, gone_on(made_by, pointer, generation, each)) for each in chosen]
-    return RedriveAnswer(
-        redriven=[name for name, parked in ends if parked is None],
-        parked=[ParkedItem.of(parked) for _, parked in ends if parked],
-    )
+    redriven = redriving(caller).go_on(view, stream)
+    return RedriveAnswer(list(redriven.caught_up), [*map(ParkedItem.of, redriven.parked)])
 
 
-def live(caller: Caller, view: str) -> tuple[Pointer, Generation]:
-    """
-    Find the live generation of a read model.
-
-    Raises:
-        NotFound: `view_not_found`.
-    """
-    adapters.projector().named(view)
-    pointer = adapters.views_of(caller.tenant).pointer(view)
-    return pointer, Generation(view, pointer.live, caller.tenant)
-
-
-def standing_in(generation: Generation) -> Iterator[Parked]:
-    for partition in range(PARTITIONS):
-        yield from redrive().parked(generation, partition)
-
-
-def standing(generation: Generation, stream: str) -> Parked:
-    """
-    Say where a stream stands still.
-
-    Raises:
-        NotFound: `not_parked`.
-    """
-    parked = redrive().find(generation, partition_of(stream), stream)
-    if parked is None:
-        raise NotFound("not_parked", f"The stream {stream!r} does not stand still in {generation.view!r}.")
-    return parked
-
-
-def gone_on(view: View, pointer: Pointer, generation: Generation, parked: Parked) -> Parked | None:
-    """Let one stream go on; return where it stands still again, or None."""
-    return redrive().stream(
-        view,
-        generation,
-        parked.partition,
-        parked.stream,
-        effects_from=pointer.effects_begin(parked.partition),
-    )
-
-
-def redrive() -> Redrive:
-    return Redrive(adapters.projector(EFFECTS))
+def redriving(caller: Caller) -> Redriving:
+    projector = adapters.projector(EFFECTS)
+    return Redriving(caller.tenant, projector, adapters.views_of(caller.tenant), adapters.redrive(projector))

@@ -9,9 +9,9 @@ from functions.audit.app.announcing import tell_of_damage
 from functions.audit.app.door import STORE_ERRORS, app
 from functions.audit.app.log import partition_named
 from functions.audit.app.recording import recorded
+from functions.audit.service import Exports
 from holdfast.anchors import TenantAnchor, public_keys
 from holdfast.errors import NotFound
-from holdfast.exporting import Place
 from holdfast.http import Caller
 from holdfast.http.faults import WHOLE_NUMBER
 
@@ -76,12 +76,10 @@ def get_keys(caller: Caller) -> KeysAnswer:  # noqa: ARG001 - the same for every
 @recorded("export")
 def get_export(caller: Caller, query: ExportQuery) -> ExportAnswer:
     """Export a partition of the log with all its events, a page at a time."""
-    partition = partition_named(query.partition)
-    asked = ("export", partition, query.from_leaf)
-    place = None
-    if query.cursor is not None:
-        place = msgspec.convert(adapters.cursors().open(caller.tenant, asked, query.cursor), Place)
-    exporter = adapters.exporter_of(caller.tenant, lambda error: tell_of_damage(error, "GET /v1/export", caller.tenant))
-    page = exporter.page(partition, query.from_leaf, place)
-    cursor = adapters.cursors().seal(caller.tenant, asked, page.following) if page.following else None
-    return ExportAnswer(page.lines, cursor)
+    exported = exports(caller).page(partition_named(query.partition), query.from_leaf, query.cursor)
+    return ExportAnswer(exported.lines, exported.cursor)
+
+
+def exports(caller: Caller) -> Exports:
+    lines = adapters.lines_of(caller.tenant, lambda error: tell_of_damage(error, "GET /v1/export", caller.tenant))
+    return Exports(caller.tenant, lines, adapters.cursors)

@@ -1,18 +1,17 @@
 """Routes of rebuilds: a read model made again from the log, compared with the live one, and swapped in."""
 
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
 
-from functions.audit import adapters, domain
+from functions.audit import adapters
 from functions.audit.app.announcing import announce_if_possible, rebuild_finished
 from functions.audit.app.door import STORE_ERRORS, app, moment
+from functions.audit.service import Progress, Rebuilding
 from holdfast.clock import to_text
-from holdfast.errors import Invalid, NotFound, once_done
+from holdfast.errors import NotFound
 from holdfast.http import Caller, IdempotencyKey
-from holdfast.ids import derived
 from holdfast.projections.rebuilds import Compared, Rebuild
 from holdfast.projections.views import Checkpoint
 
@@ -107,51 +106,48 @@ ABANDON_ERRORS = {**REBUILD_ERRORS, 409: ["rebuild_over"], **CHANGE_ERRORS}
 @app.post("/v1/rebuilds", scope="audit:rebuild", status=202, raises=START_ERRORS)
 def post_rebuild(caller: Caller, body: RebuildBody, key: IdempotencyKey) -> StartedAnswer:
     """Begin to make a read model again, beside the live one."""
-    known_at = moment(body.as_of, "as_of")
-    rebuild = adapters.rebuilds().start(
-        caller.tenant,
+    rebuild = rebuilding(caller).start(
         body.view,
-        rebuild_id=derived("rebuild", caller.tenant, key),
-        actor=caller.subject,
-        reason=body.reason,
-        known_at=known_at,
+        body.reason,
+        key=key,
+        by=caller.subject,
+        known_at=moment(body.as_of, "as_of"),
         auto_flip=body.auto_flip,
     )
-    check_same(body, known_at, rebuild)
     return StartedAnswer(rebuild.rebuild_id, rebuild.view, rebuild.generation, rebuild.state)
 
 
 @app.get("/v1/rebuilds/{rebuild_id}", scope="audit:rebuild", raises=REBUILD_ERRORS)
 def get_rebuild(caller: Caller, rebuild_id: str) -> RebuildAnswer:
     """Say how far a rebuild has come, and what its comparison shows."""
-    return answer_of(adapters.rebuilds().get(caller.tenant, rebuild_named(rebuild_id)))
+    return answer_of(rebuilding(caller).progress(rebuild_named(rebuild_id)))
 
 
 @app.post("/v1/rebuilds/{rebuild_id}/flip", scope="audit:rebuild", raises=FLIP_ERRORS)
 def post_flip(caller: Caller, rebuild_id: str) -> RebuildAnswer:
     """Make what was rebuilt the live generation."""
-    return told_of(adapters.rebuilds().flip(caller.tenant, rebuild_named(rebuild_id)))
+    return answer_of(rebuilding(caller).flip(rebuild_named(rebuild_id)))
 
 
 @app.post("/v1/rebuilds/{rebuild_id}/rollback", scope="audit:rebuild", raises=ROLLBACK_ERRORS)
 def post_rollback(caller: Caller, rebuild_id: str) -> RebuildAnswer:
     """Make the generation before the live one again, while it is kept."""
-    return told_of(adapters.rebuilds().rollback(caller.tenant, rebuild_named(rebuild_id)))
+    return answer_of(rebuilding(caller).rollback(rebuild_named(rebuild_id)))
 
 
 @app.post("/v1/rebuilds/{rebuild_id}/abandon", scope="audit:rebuild", raises=ABANDON_ERRORS)
 def post_abandon(caller: Caller, rebuild_id: str) -> RebuildAnswer:
     """Give a rebuild up that was not swapped in."""
-    return told_of(adapters.rebuilds().abandon(caller.tenant, rebuild_named(rebuild_id)))
+    return answer_of(rebuilding(caller).abandon(rebuild_named(rebuild_id)))
 
 
-def check_same(body: RebuildBody, known_at: datetime | None, rebuild: Rebuild) -> None:
-    """Tell whether *rebuild* is what was asked for: the key may have been used before."""
-    asked = (body.view, body.reason, known_at, body.auto_flip and known_at is None)
-    if asked != (rebuild.view, rebuild.reason, rebuild.known_at, rebuild.auto_flip):
-        raise Invalid(
-            "idempotency_mismatch", "This idempotency key has been used for another request; use a new one.", status=422
-        )
+def rebuilding(caller: Caller) -> Rebuilding[Rebuild]:
+    return Rebuilding(
+        tenant=caller.tenant,
+        rebuilds=adapters.rebuilds(),
+        tell=lambda rebuild: announce_if_possible(rebuild_finished(rebuild)),
+        now=adapters.database().clock.now,
+    )
 
 
 def rebuild_named(segment: str) -> str:
@@ -162,23 +158,9 @@ def rebuild_named(segment: str) -> str:
         raise NotFound("rebuild_not_found", "There is no such rebuild.") from error
 
 
-def told_of(rebuild: Rebuild) -> RebuildAnswer:
-    announce_if_possible(rebuild_finished(rebuild))
-    with once_done():
-        return answer_of(rebuild)
-
-
-def answer_of(rebuild: Rebuild) -> RebuildAnswer:
-    rebuilds = adapters.rebuilds()
-    progress = rebuilds.progress(rebuild)
+def answer_of(progress: Progress[Rebuild]) -> RebuildAnswer:
+    rebuild = progress.rebuild
     compared = {each.partition: ComparedItem.of(each) for each in rebuild.compared}
-    pace = domain.pace_of(
-        [checkpoint.position for checkpoint in progress],
-        rebuild.targets,
-        started_at=rebuild.started_at,
-        finished_at=rebuild.finished_at,
-        now=rebuilds.database.clock.now(),
-    )
     return RebuildAnswer(
         rebuild_id=rebuild.rebuild_id,
         view=rebuild.view,
@@ -191,12 +173,12 @@ def answer_of(rebuild: Rebuild) -> RebuildAnswer:
         auto_flip=rebuild.auto_flip,
         started_at=to_text(rebuild.started_at),
         finished_at=to_text(rebuild.finished_at) if rebuild.finished_at else None,
-        rows=sum(checkpoint.tally.rows for checkpoint in progress),
-        rate=pace.rate,
-        remaining_seconds=pace.remaining_seconds,
+        rows=sum(checkpoint.tally.rows for checkpoint in progress.checkpoints),
+        rate=progress.pace.rate,
+        remaining_seconds=progress.pace.remaining_seconds,
         partitions=[
             partition_item(number, checkpoint, rebuild, compared.get(number))
-            for number, checkpoint in enumerate(progress)
+            for number, checkpoint in enumerate(progress.checkpoints)
         ],
     )
 

@@ -82,6 +82,17 @@ def test_starting_again_with_one_key_is_one_rebuild(audit: AuditLab):
     assert code(start(audit, key=None)) == (400, "idempotency_key_required")
 
 
+def test_another_request_under_a_key_asks_no_worker_for_anything(audit: AuditLab):
+    start(audit)
+    audit.steps.clear()
+
+    for more in ({"view": "events"}, {"reason": "another"}, {"auto_flip": False}, {"as_of": "2026-01-01T00:00:00Z"}):
+        assert code(start(audit, **more)) == (422, "idempotency_mismatch")
+    assert audit.steps == []
+    assert start(audit)[0] == 202
+    assert len(audit.steps) == PARTITIONS
+
+
 def test_a_rebuild_whose_steps_could_not_be_sent_is_carried_on_by_the_sweep(
     audit: AuditLab, monkeypatch: pytest.MonkeyPatch
 ):

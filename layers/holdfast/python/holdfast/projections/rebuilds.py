@@ -35,6 +35,7 @@ from holdfast.projections.rows import (
 )
 from holdfast.projections.views import Checkpoint, View
 from holdfast.streams.companions import Check, Is, Missing, Update
+from holdfast.streams.rules import mismatch
 
 KEPT: Final = timedelta(days=7)
 """How long the generation before stays after a swap."""
@@ -134,6 +135,7 @@ class Rebuilds:
 
         Raises:
             NotFound: `view_not_found`.
+            Invalid: 422 `idempotency_mismatch`; with that id something else was asked for.
             Conflict: `rebuild_running`; carries its id.
         """
         wish = Rebuild(
@@ -151,6 +153,8 @@ class Rebuilds:
             targets=tuple(head.position for head in LogReader(self.database, self.tables, tenant).heads()),
         )
         rebuild = self._find(tenant, rebuild_id) or self._begun(wish)
+        if _asked(rebuild) != _asked(wish):
+            raise mismatch()
         if not rebuild.is_over:
             for partition in range(PARTITIONS):
                 self.send(tenant, rebuild_id, partition)
@@ -460,6 +464,11 @@ def _row(rebuild: Rebuild) -> Row:
         "turns": rebuild.turns,
         "doc": msgspec.json.encode(rebuild),
     }
+
+
+def _asked(rebuild: Rebuild) -> tuple[Any, ...]:
+    """Say what makes it the same request."""
+    return rebuild.view, rebuild.reason, rebuild.known_at, rebuild.auto_flip
 
 
 def _generation(rebuild: Rebuild) -> Generation:
