@@ -24,7 +24,9 @@ from holdfast.proofs import leaf_hash
 from holdfast.sealing import Sealer
 from holdfast.streams import RawCodec
 from holdfast.streams.packing import header_of, root_of
+from holdfast.subjects import ROLE as SUBJECTS_ROLE
 from holdfast.subjects import KeyCache, SubjectKeys
+from holdfast.switches import ROLE as SWITCHES_ROLE
 from tests.memory_dynamodb import MemoryTransport
 from tests.promises import event
 
@@ -192,7 +194,8 @@ def memory_tables(transport: MemoryTransport) -> Tables:
     transport.create_table("operations", "N")
     transport.create_table("log", "S")
     transport.create_table("views", "S")
-    return Tables("commits", "operations", "log", "views")
+    roles = dict.fromkeys((SWITCHES_ROLE, SUBJECTS_ROLE), "operations")
+    return Tables("commits", "operations", "log", "views", companions=roles)
 
 
 def memory_sealer(database: Database, tables: Tables, tenant: str) -> Sealer:

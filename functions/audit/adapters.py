@@ -16,11 +16,12 @@ from holdfast.archive import Archiver, ArchiveReader, Stuck
 from holdfast.auth import RevocationList, revocations_from
 from holdfast.aws import Garbled, client
 from holdfast.broadcast import ApiGatewayPost, Broadcast, Door, Tickets
-from holdfast.clock import from_micros, to_micros
+from holdfast.clock import to_micros
 from holdfast.cloudevents import rendered
 from holdfast.cursor_keys import CursorKey, cursor_key_from
 from holdfast.cursors import Cursors
 from holdfast.dynamodb import BotocoreTransport, Database, DynamoEventStores, Tables
+from holdfast.dynamodb.stream_reader import SUPERSEDED
 from holdfast.envelope_kms import KmsKeyRing
 from holdfast.errors import Unavailable
 from holdfast.exporting import Exporter, Page, Place
@@ -42,7 +43,7 @@ from holdfast.projections.retirement import Retirement
 from holdfast.retry import Budget, repeat
 from holdfast.sealing import Sealer
 from holdfast.snapshots import Snapshots
-from holdfast.streams import Commit, EventStores, Instant, RawCodec
+from holdfast.streams import Commit, EventStores, RawCodec
 from holdfast.streams.packing import unpack
 from holdfast.subjects import ROLE as SUBJECTS_ROLE
 from holdfast.subjects import KeyCache, SubjectKeys
@@ -67,8 +68,9 @@ def database() -> Database:
 
 @cache
 def tables() -> Tables:
-    """Take the names that the stack's template gives the function."""
-    return Tables.from_environment()
+    """Take the names that the stack's template gives the function; switches and data subjects are operations' rows."""
+    named = Tables.from_environment()
+    return replace(named, companions=dict.fromkeys((SWITCHES_ROLE, SUBJECTS_ROLE), named.operations))
 
 
 @cache
@@ -168,25 +170,25 @@ def websocket_door(on_subscribe: OnSubscribe, on_bug: Callable[[Exception], None
 
 def rendered_for(tenant: str, stored: Stored) -> list[bytes]:
     """Write a commit's events as a reader of their stream sees them."""
-    commit = Commit(
+    commit = _shown_commit(tenant, stored, stored.first_version, stored.events)
+    return [msgspec.json.encode(event) for event in rendered(sealer_of(tenant).shown(commit))]
+
+
+def _shown_commit(tenant: str, stored: Stored, first_version: int, events: tuple[bytes, ...]) -> Commit[bytes]:
+    """Put events, all of a stored commit or some, into one with its facts: to be shown, and not to be built on."""
+    return Commit(
         tenant=tenant,
         stream=stored.stream,
-        first_version=stored.first_version,
-        events=stored.events,
+        first_version=first_version,
+        events=events,
         commit_id=stored.commit_id,
         fingerprint=b"",
         actor=stored.actor,
         recorded_at=stored.recorded,
         previous_hash=stored.previous_hash,
         hash=stored.hash,
-        read_at=_now(),
+        read_at=SUPERSEDED,
     )
-    return [msgspec.json.encode(event) for event in rendered(sealer_of(tenant).shown(commit))]
-
-
-def _now() -> Instant:
-    clock = database().clock
-    return Instant(clock.now(), clock.monotonic())
 
 
 def lines_of(tenant: str, on_damaged: Callable[[Exception], None]) -> "ExportLines":
@@ -225,13 +227,6 @@ def retirement() -> Retirement:
 @cache
 def switches() -> Switches:
     return Switches(database(), tables())
-
-
-def stores_with_companions() -> EventStores[bytes]:
-    """Reach the streams, and a tenant's switches and data subjects beside them."""
-    operations = tables().operations
-    beside = replace(tables(), companions={SWITCHES_ROLE: operations, SUBJECTS_ROLE: operations})
-    return DynamoEventStores(database(), RawCodec(), beside, archive())
 
 
 def intake() -> Intake:
@@ -301,23 +296,8 @@ class EventBodies:
             # Neighbours are often of one commit, which holds up to 1,000 events.
             if unpacked[0] != stored.hash:
                 unpacked = (stored.hash, unpack(stored.packed))
-            yield self.sealer.shown(self._alone(each, stored, unpacked[1][each.version - stored.first_version]))
-
-    def _alone(self, found: domain.Found, stored: Stored, event: bytes) -> Commit[bytes]:
-        """Put one event into a commit of its own, with the facts of the one that holds it."""
-        return Commit(
-            tenant=self.tenant,
-            stream=found.stream,
-            first_version=found.version,
-            events=(event,),
-            commit_id=stored.commit_id,
-            fingerprint=b"",
-            actor=stored.actor,
-            recorded_at=from_micros(stored.recorded_at),
-            previous_hash=stored.previous_hash,
-            hash=stored.hash,
-            read_at=_now(),
-        )
+            event = unpacked[1][each.version - stored.first_version]
+            yield self.sealer.shown(_shown_commit(self.tenant, stored, each.version, (event,)))
 
 
 def _entry_of(found: domain.Found) -> Entry:

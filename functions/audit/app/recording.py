@@ -92,7 +92,7 @@ def record(caller: Caller, what: str, query: Mapping[str, Any]) -> None:
 
 
 def access(caller: Caller) -> Access:
-    store = adapters.stores_with_companions().of(caller.tenant, caller.subject)
+    store = adapters.event_stores().of(caller.tenant, caller.subject)
     return Access(store, adapters.switches(), caller.tenant, adapters.database().clock)
 
 

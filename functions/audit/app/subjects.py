@@ -106,7 +106,7 @@ def answer_of(done: Done, status: int | None = None) -> Answer[SubjectAnswer]:
 
 
 def subjects(caller: Caller) -> Subjects:
-    store = adapters.stores_with_companions().of(caller.tenant, caller.subject)
+    store = adapters.event_stores().of(caller.tenant, caller.subject)
     return Subjects(adapters.subject_keys(caller.tenant), store, adapters.database().clock.now)
 
 

@@ -58,6 +58,19 @@ def test_a_key_that_was_replaced_is_taken_up(clock: ManualClock):
         key.cursors().open("acme", "q", cursor)
 
 
+@pytest.mark.parametrize("seconds", [REFRESH_SECONDS, -REFRESH_SECONDS])
+def test_a_key_that_was_replaced_while_the_sandbox_was_frozen_is_taken_up(clock: ManualClock, seconds: int):
+    kept = Kept(b"k" * 32)
+    key = CursorKey(kept, clock)
+    cursor = key.cursors().seal("acme", "q", 7)
+
+    kept.key = b"K" * 32
+    clock.jump(timedelta(seconds=seconds))
+
+    with pytest.raises(Invalid):
+        key.cursors().open("acme", "q", cursor)
+
+
 def test_a_key_that_is_known_serves_while_it_cannot_be_read_again(clock: ManualClock):
     kept = Kept(b"k" * 32)
     key = CursorKey(kept, clock)

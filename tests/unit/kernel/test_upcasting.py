@@ -10,7 +10,7 @@ import pytest
 from holdfast import folds
 from holdfast.errors import Invalid
 from holdfast.folds import MERGE_PATCH, Folded, FoldEvent, Reducers, Upcast, Within, fold
-from holdfast.streams.values import Commit, Instant
+from holdfast.streams import Commit, Instant
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 V2, V3 = "urn:shop:order:2", "urn:shop:order:3"

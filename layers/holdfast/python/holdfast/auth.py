@@ -10,15 +10,15 @@ and dies by expiry or by revocation; when it cannot be known which tokens are re
 import base64
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Protocol, TypeVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 import msgspec
 
-from holdfast import telemetry
 from holdfast.aws import client
 from holdfast.clock import Clock
-from holdfast.errors import Denied, Unavailable
+from holdfast.errors import Denied
+from holdfast.remembered import Remembered
 from holdfast.retry import check_deadline
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ REVOCATIONS_REFRESH_SECONDS: Final = 30
 REVOCATIONS_AGE_SECONDS_MAX: Final = 60
 REVOCATIONS_RETRY_SECONDS: Final = 10
 """A read may take 6 s to fail, and each request that tries waits for it: one in ten seconds does."""
+NOBODY_ENTERS: Final = ", so no token is accepted"
 REVOCATION_PAGES_MAX: Final = 32
 """A page of the revocations table is 1 MB: some 15,000 revoked tokens."""
 
@@ -251,12 +252,13 @@ class _Keys:
     """
 
     def __init__(self, read: ReadKeys, clock: Clock) -> None:
-        self._known = _Remembered(
+        self._known = Remembered(
             lambda: _public_keys(read()),
             clock,
             what="The keys that sign tokens",
             code="token_keys_unknown",
             retry_seconds=KEYS_RETRY_SECONDS,
+            consequence=NOBODY_ENTERS,
         )
 
     def find(self, kid: object) -> Any:
@@ -292,88 +294,19 @@ class RevocationList:
     """The revoked tokens, as read at most 30 s ago while the table answers, and never more than 60 s ago."""
 
     def __init__(self, read: Callable[[], frozenset[str]], clock: Clock) -> None:
-        self._known = _Remembered(
+        self._known = Remembered(
             read,
             clock,
             what="Which tokens are revoked",
             code="revocations_unknown",
             retry_seconds=REVOCATIONS_RETRY_SECONDS,
+            consequence=NOBODY_ENTERS,
         )
 
     def is_revoked(self, jti: str) -> bool:
         return jti in self._known.recall(
             refresh_seconds=REVOCATIONS_REFRESH_SECONDS, age_seconds_max=REVOCATIONS_AGE_SECONDS_MAX
         )
-
-
-# --- What is read from afar
-
-
-T = TypeVar("T")
-
-
-class _Remembered(Generic[T]):
-    """
-    Something that is read from afar, and kept for as long as the caller says that it may be.
-
-    Age is the larger of wall and monotonic time: a frozen sandbox stops the second, a set clock the first.
-    """
-
-    def __init__(self, read: Callable[[], T], clock: Clock, *, what: str, code: str, retry_seconds: int) -> None:
-        self._read = read
-        self._clock = clock
-        self._what = what
-        self._code = code
-        self._retry_seconds = retry_seconds
-        self._value: T | None = None
-        self._read_at: _Moment | None = None
-        self._failed_at: _Moment | None = None
-        self._failure: Exception | None = None
-
-    def recall(self, *, refresh_seconds: float, age_seconds_max: float) -> T:
-        """
-        Answer what is known, read again if that was *refresh_seconds* ago or more.
-
-        Raises:
-            Unavailable: it could not be read, and what is known is older than *age_seconds_max*.
-        """
-        # While the other side is away, not every request waits for its time-out.
-        may_try = self._age(self._failed_at) >= self._retry_seconds
-        if may_try and self._age(self._read_at) >= refresh_seconds:
-            self._refresh()
-        if self._value is None or self._age(self._read_at) > age_seconds_max:
-            raise Unavailable(
-                self._code,
-                f"{self._what} could not be read, so no token is accepted. Nothing happened; repeat shortly.",
-                retry_after_seconds=self._retry_seconds,
-            ) from self._failure
-        return self._value
-
-    def _refresh(self) -> None:
-        begun_at = _Moment.of(self._clock)
-        try:
-            self._value = self._read()
-        except Exception as error:  # noqa: BLE001 - whatever it is, what is known stays as old as it is
-            self._failure, self._failed_at = error, _Moment.of(self._clock)
-            telemetry.logger().warning(f"{self._what} could not be read.", exc_info=error)
-        else:
-            # What changed while it was read may be missing: it is as old as the question.
-            self._read_at, self._failed_at, self._failure = begun_at, None, None
-
-    def _age(self, since: "_Moment | None") -> float:
-        return float("inf") if since is None else since.age(self._clock)
-
-
-class _Moment(msgspec.Struct, frozen=True):
-    wall: datetime
-    monotonic: float
-
-    @classmethod
-    def of(cls, clock: Clock) -> "_Moment":
-        return cls(clock.now(), clock.monotonic())
-
-    def age(self, clock: Clock) -> float:
-        return max((clock.now() - self.wall) / timedelta(seconds=1), clock.monotonic() - self.monotonic)
 
 
 # --- On AWS

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+import msgspec
+
 from holdfast.errors import Invalid
 
 Now = Callable[[], datetime]
@@ -22,6 +24,22 @@ class Clock(Protocol):
     def now(self) -> datetime: ...
     def monotonic(self) -> float: ...
     def sleep(self, seconds: float) -> None: ...
+
+
+class Instant(msgspec.Struct, frozen=True):
+    """A moment on both clocks: the wall may be set, and the monotonic one stops while a machine sleeps."""
+
+    wall: datetime
+    monotonic: float
+
+    @classmethod
+    def of(cls, clock: Clock) -> "Instant":
+        """Take the moment at which something is asked for: the answer is no younger, however late it comes."""
+        return cls(clock.now(), clock.monotonic())
+
+    def age_seconds(self, clock: Clock) -> float:
+        """Say how long ago it was: what the larger of both clocks says, whichever way the wall was set."""
+        return max(abs(clock.now() - self.wall).total_seconds(), clock.monotonic() - self.monotonic)
 
 
 class SystemClock:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Final
 from holdfast.aws import client
 from holdfast.clock import Clock
 from holdfast.cursors import Cursors
-from holdfast.errors import Unavailable
+from holdfast.remembered import Remembered
 from holdfast.retry import check_deadline
 
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
-REFRESH_SECONDS: Final = 600.0
+REFRESH_SECONDS: Final = 600
 """After which the key is read again: it is never replaced by Holdfast, but an operator may."""
-RETRY_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = 10
 """A read may take 6 s to fail, and each request that tries waits for it: one in ten seconds does."""
 
 
@@ -23,10 +23,13 @@ class CursorKey:
     """Cursors under a key that is kept elsewhere. While it cannot be read again, the one that is known serves."""
 
     def __init__(self, read: Callable[[], bytes], clock: Clock) -> None:
-        self._read = read
-        self._clock = clock
-        self._cursors: Cursors | None = None
-        self._try_at = clock.monotonic()
+        self._known = Remembered(
+            lambda: Cursors(read()),
+            clock,
+            what="The key that seals cursors",
+            code="cursor_key_unknown",
+            retry_seconds=RETRY_SECONDS,
+        )
 
     def cursors(self) -> Cursors:
         """
@@ -35,20 +38,7 @@ class CursorKey:
         Raises:
             Unavailable: `cursor_key_unknown`; it was never read so far.
         """
-        failure: Exception | None = None
-        if self._clock.monotonic() >= self._try_at:
-            try:
-                self._cursors = Cursors(self._read())
-                self._try_at = self._clock.monotonic() + REFRESH_SECONDS
-            except Exception as error:  # noqa: BLE001 - whatever it is, what is known serves
-                failure, self._try_at = error, self._clock.monotonic() + RETRY_SECONDS
-        if self._cursors is None:
-            raise Unavailable(
-                "cursor_key_unknown",
-                "The key that seals cursors could not be read. Nothing happened; repeat shortly.",
-                retry_after_seconds=int(RETRY_SECONDS),
-            ) from failure
-        return self._cursors
+        return self._known.recall(refresh_seconds=REFRESH_SECONDS)
 
 
 def read_key_parameter(ssm: "SSMClient", name: str) -> bytes:

@@ -10,7 +10,7 @@ streams or bring companions are one transaction.
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from holdfast.clock import Clock, from_micros, to_micros
+from holdfast.clock import Clock, Instant, from_micros, to_micros
 from holdfast.dynamodb.attributes import from_item, to_item
 from holdfast.dynamodb.reads import Row, get
 from holdfast.dynamodb.stream_reader import Archive, NoArchive, StreamReader, commit_of, instant, stream_key
@@ -46,7 +46,6 @@ from holdfast.streams.values import (
     Boundary,
     Commit,
     Expected,
-    Instant,
     StaleStream,
     check_tenant,
 )

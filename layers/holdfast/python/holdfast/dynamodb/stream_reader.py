@@ -9,11 +9,11 @@ from collections.abc import Callable, Generator, Iterator
 from itertools import chain
 from typing import Final, Generic, Protocol, TypeVar
 
-from holdfast.clock import EPOCH, Clock, from_micros
+from holdfast.clock import EPOCH, Clock, Instant, from_micros
 from holdfast.dynamodb.reads import Row, get, query
 from holdfast.dynamodb.writes import Database
 from holdfast.streams.packing import unpack
-from holdfast.streams.values import Commit, Instant, check_stream
+from holdfast.streams.values import Commit, check_stream
 
 E = TypeVar("E")
 
@@ -173,7 +173,7 @@ def stream_key(tenant: str, stream: str) -> str:
 
 def instant(clock: Clock) -> Instant:
     """Say when something is asked for: what the answer tells is no older, however late it is looked at."""
-    return Instant(clock.now(), clock.monotonic())
+    return Instant.of(clock)
 
 
 def commit_of(tenant: str, stream: str, row: Row, decode: Callable[[bytes], E], read_at: Instant) -> Commit[E]:

@@ -11,6 +11,7 @@ written whole or not at all, at a version that its writer expected. The rules, w
 * Commits never change. Each names the hash of the one before it.
 """
 
+from holdfast.clock import Instant
 from holdfast.streams.companions import AtLeast, Check, Companion, CompanionRefused, Condition, Is, Missing, Put, Update
 from holdfast.streams.memory import MemoryEventStores
 from holdfast.streams.packing import Codec, JsonCodec, RawCodec
@@ -28,7 +29,6 @@ from holdfast.streams.values import (
     Boundary,
     Commit,
     Expected,
-    Instant,
     StaleStream,
     category_of,
     check_stream,

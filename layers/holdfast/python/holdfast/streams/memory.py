@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from holdfast.clock import Clock, SystemClock
+from holdfast.clock import Clock, Instant, SystemClock
 from holdfast.streams.companions import Companion, CompanionRefused, Row, applied, is_refused
 from holdfast.streams.packing import Codec, Packed, seal
 from holdfast.streams.rules import (
@@ -31,7 +31,6 @@ from holdfast.streams.values import (
     Boundary,
     Commit,
     Expected,
-    Instant,
     StaleStream,
     check_stream,
     check_tenant,
@@ -203,7 +202,7 @@ class MemoryEventStore(Generic[E]):
         return answer_of(sealed, commit.read_at)
 
     def _instant(self) -> Instant:
-        return Instant(self._clock.now(), self._clock.monotonic())
+        return Instant.of(self._clock)
 
 
 def _newest(commits: dict[int, Commit[E]]) -> Commit[E] | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.clock import Clock
+from holdfast.clock import Clock, Instant
 from holdfast.errors import Invalid, Unavailable
 from holdfast.streams.companions import Companion, check_companions
 from holdfast.streams.packing import Codec, Packed, Sealed, fingerprint_of, prepare
@@ -16,7 +16,6 @@ from holdfast.streams.values import (
     Appended,
     Boundary,
     Commit,
-    Instant,
     StaleStream,
     check_stream,
 )
@@ -135,8 +134,7 @@ def find_stale(appends: Sequence[Append[Any]], seen: Sequence[Seen]) -> StaleStr
 
 def is_fresh(boundary: Boundary, clock: Clock) -> bool:
     """Tell whether *boundary* may still be built on; the archive may free the key behind an older one."""
-    wall = abs(clock.now() - boundary.read_at.wall)
-    return max(wall.total_seconds(), clock.monotonic() - boundary.read_at.monotonic) <= BOUNDARY_AGE_MAX.total_seconds()
+    return boundary.read_at.age_seconds(clock) <= BOUNDARY_AGE_MAX.total_seconds()
 
 
 def check_fresh(boundary: Boundary, clock: Clock) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
+from holdfast.clock import Instant
 from holdfast.errors import Invalid, Stale
 
 E = TypeVar("E")
@@ -26,13 +27,6 @@ ANY: Final = "any"
 
 _STREAM = re.compile(r"[A-Za-z0-9._:@+-]+(/[A-Za-z0-9._:@+-]+)*")
 _TENANT = re.compile(r"[a-z0-9-]{1,40}")
-
-
-class Instant(msgspec.Struct, frozen=True):
-    """A moment on both clocks: the wall may be set, and the monotonic one stops while a machine sleeps."""
-
-    wall: datetime
-    monotonic: float
 
 
 class Boundary(msgspec.Struct, frozen=True):

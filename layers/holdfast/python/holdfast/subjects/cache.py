@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from holdfast.clock import Clock
+from holdfast.clock import Clock, Instant
 from holdfast.envelope import DataKey
 from holdfast.sealing import Erased
-from holdfast.streams.values import Instant
 
 KEY_AGE_MAX: Final = timedelta(seconds=60)
 """How long a key that was read may be used, by the larger of wall and monotonic time."""
@@ -29,7 +28,7 @@ class KeyCache:
 
     def instant(self) -> Instant:
         """Say when something is asked for: the answer is no younger, however late it comes."""
-        return Instant(self.clock.now(), self.clock.monotonic())
+        return Instant.of(self.clock)
 
     def get(self, tenant: str, subject: str) -> DataKey | Erased | None:
         with self._lock:
@@ -55,5 +54,4 @@ class KeyCache:
             self._known.pop((tenant, subject), None)
 
     def _is_fresh(self, asked_at: Instant) -> bool:
-        wall = abs(self.clock.now() - asked_at.wall)
-        return max(wall, timedelta(seconds=self.clock.monotonic() - asked_at.monotonic)) <= KEY_AGE_MAX
+        return asked_at.age_seconds(self.clock) <= KEY_AGE_MAX.total_seconds()

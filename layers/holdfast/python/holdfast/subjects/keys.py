@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from holdfast.clock import from_micros, to_micros
+from holdfast.clock import Instant, from_micros, to_micros
 from holdfast.dynamodb.attributes import from_item, to_item
 from holdfast.dynamodb.reads import Row, get
 from holdfast.dynamodb.tables import Tables
@@ -13,7 +13,6 @@ from holdfast.dynamodb.writes import Database, put_new
 from holdfast.envelope import Context, DataKey, KeyRing
 from holdfast.sealing import Erased, check_subject
 from holdfast.streams.companions import Is, Update
-from holdfast.streams.values import Instant
 from holdfast.subjects.cache import KeyCache
 from holdfast.subjects.rules import Hold, Subject, by_reason, subject_erased, subject_not_found
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from holdfast.clock import Instant
 from holdfast.dynamodb.reads import get
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database
-from holdfast.streams.values import Instant
 from holdfast.switches.values import Switched, key_of, switched_of
 
 KNOWN_FOR: Final = timedelta(seconds=30)
@@ -33,8 +33,7 @@ class Switches:
 
     def now(self, tenant: str) -> Switched:
         """Read what is turned on."""
-        clock = self.database.clock
-        asked_at = Instant(clock.now(), clock.monotonic())
+        asked_at = Instant.of(self.database.clock)
         key = key_of(tenant)
         switched = switched_of(get(self.database, self.tables.operations, key["pk"], key["sk"]))
         if len(self._known) >= TENANTS_KNOWN_MAX:
@@ -43,6 +42,4 @@ class Switches:
         return switched
 
     def _is_fresh(self, asked_at: Instant) -> bool:
-        clock = self.database.clock
-        wall, running = abs(clock.now() - asked_at.wall), clock.monotonic() - asked_at.monotonic
-        return max(wall, timedelta(seconds=running)) <= KNOWN_FOR
+        return asked_at.age_seconds(self.database.clock) <= KNOWN_FOR.total_seconds()
