@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 
 from functions.audit.domain.searching import Rows, Span
-from functions.audit.domain.views import EVENTS, Found
+from functions.audit.domain.views import EVENTS, EventRow
 from holdfast.projections.views import Recorded
 
 
-def found_event(position: int, time: datetime, **more: Any) -> Found:
+def found_event(position: int, time: datetime, **more: Any) -> EventRow:
     facts: dict[str, Any] = {
         "stream": "s",
         "version": position + 1,
@@ -28,10 +28,10 @@ def found_event(position: int, time: datetime, **more: Any) -> Found:
         "partition": 0,
         "position": position,
     }
-    return Found(**facts | more)
+    return EventRow(**facts | more)
 
 
-def recorded(found: Found) -> Recorded:
+def recorded(found: EventRow) -> Recorded:
     """Make the event of which the view makes *found*."""
     attributes = {name: getattr(found, name) for name in ("id", "source", "type", "subject", "actor", "time")}
     return Recorded(
@@ -51,7 +51,7 @@ def recorded(found: Found) -> Recorded:
 class Shelf:
     """What the view holds of events."""
 
-    def __init__(self, events: Sequence[Found]) -> None:
+    def __init__(self, events: Sequence[EventRow]) -> None:
         self._rows: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
         for each in events:
             for key, attributes in EVENTS.rows(recorded(each)):

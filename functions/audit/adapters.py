@@ -289,8 +289,8 @@ class EventBodies:
     tenant: str
     sealer: Sealer
 
-    def __call__(self, found: Iterable[domain.Found]) -> Iterator[Commit[bytes]]:
-        wanted = list(found)
+    def __call__(self, rows: Iterable[domain.EventRow]) -> Iterator[Commit[bytes]]:
+        wanted = list(rows)
         unpacked: tuple[bytes, tuple[bytes, ...]] = (b"", ())
         for each, (_, stored) in zip(wanted, self.bodies.of(self.tenant, map(_entry_of, wanted)), strict=True):
             # Neighbours are often of one commit, which holds up to 1,000 events.
@@ -300,11 +300,11 @@ class EventBodies:
             yield self.sealer.shown(_shown_commit(self.tenant, stored, each.version, (event,)))
 
 
-def _entry_of(found: domain.Found) -> Entry:
+def _entry_of(row: domain.EventRow) -> Entry:
     """Name the commit that holds an event as the log does, as far as fetching it needs."""
-    position = found.position - (found.version - found.first_version)
-    reference = Reference(found.stream, found.first_version, 0, "", b"", to_micros(found.recorded_at))
-    return Entry(found.partition, position, 0, reference)
+    position = row.position - (row.version - row.first_version)
+    reference = Reference(row.stream, row.first_version, 0, "", b"", to_micros(row.recorded_at))
+    return Entry(row.partition, position, 0, reference)
 
 
 @cache

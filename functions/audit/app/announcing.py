@@ -37,27 +37,18 @@ from holdfast.subscriptions import Stand, Subscription
 DAMAGE: Final = (Inconsistent, Damaged, Forged, KeyLost, Lost)
 """What should be impossible, as long as nobody tampers with what is stored."""
 
-SUBJECTS: Final = "subjects/"
-"""How streams begin that tell of what happened to data subjects; this service alone writes them."""
-ERASED: Final = "holdfast.audit.subject.erased.v1"
-
-
-class _Typed(msgspec.Struct):
-    type: str
-
 
 class _Final(msgspec.Struct):
     final_at: str | None = None
 
 
 class _Erasure(msgspec.Struct):
-    """An event of the type ERASED, as far as it is told of."""
+    """An event that tells of an erasure, as far as it is told of."""
 
     subject: str
     data: _Final
 
 
-_TYPED: Final = msgspec.json.Decoder(_Typed)
 _ERASURE: Final = msgspec.json.Decoder(_Erasure)
 
 
@@ -196,7 +187,7 @@ def on_recorded(recorded: Recorded) -> None:
     Raises:
         Unavailable: it could not be told, and will be asked for again.
     """
-    if recorded.stream.startswith(SUBJECTS) and _TYPED.decode(recorded.stored).type == ERASED:
+    if domain.tells_of_erasure(recorded.stream, recorded.stored):
         announce(subject_erased(recorded))
 
 

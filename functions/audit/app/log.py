@@ -199,8 +199,8 @@ def get_consistency(caller: Caller, partition: str, query: ConsistencyQuery) -> 
 
 
 def looking(caller: Caller) -> Looking:
-    log, stored = adapters.log_of(caller.tenant), adapters.missing_of(caller.tenant)
-    return Looking(caller.tenant, log, stored, adapters.cursors)
+    log, walk = adapters.log_of(caller.tenant), adapters.missing_of(caller.tenant)
+    return Looking(caller.tenant, log, walk, adapters.cursors)
 
 
 def partition_named(segment: str) -> int:

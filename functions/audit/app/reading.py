@@ -62,19 +62,19 @@ class FoundItem(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, item: FoundEvent) -> "FoundItem":
-        found = item.found
+        row = item.row
         return cls(
-            stream=found.stream,
-            version=found.version,
-            id=found.id,
-            source=found.source,
-            type=found.type,
-            actor=found.actor,
-            time=to_text(found.time),
-            recorded_at=to_text(found.recorded_at),
-            partition=found.partition,
-            position=found.position,
-            subject=found.subject,
+            stream=row.stream,
+            version=row.version,
+            id=row.id,
+            source=row.source,
+            type=row.type,
+            actor=row.actor,
+            time=to_text(row.time),
+            recorded_at=to_text(row.recorded_at),
+            partition=row.partition,
+            position=row.position,
+            subject=row.subject,
             event=msgspec.UNSET if item.event is None else msgspec.Raw(item.event),
         )
 

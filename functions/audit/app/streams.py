@@ -171,7 +171,7 @@ def post_events(
 ) -> Answer[AppendAnswer]:
     """Append events to a stream, all or none, where it ends at the expected version."""
     name = stream_named(stream)
-    writing = domain.understand_append(request_of(body, expected), stream=name, caller=author(caller, key))
+    writing = domain.understand_append(request_of(body, expected), stream=name, author=author(caller, key))
     (appended,) = trail(caller).append(writing, shows=shows_winner(caller))
     answer = AppendAnswer(appended.version, appended.first_version, appended.commit_id, to_text(appended.recorded_at))
     return Answer(answer, headers=replay_header(appended))
@@ -180,7 +180,7 @@ def post_events(
 @app.post("/v1/commits", scope="audit:append", status=201, raises=COMMIT_ERRORS, headers=[IDEMPOTENCY_REPLAYED])
 def post_commits(caller: Caller, body: RawBody, key: IdempotencyKey | None) -> Answer[CommitAnswer]:
     """Append events to several streams, to all of them or to none."""
-    writing = domain.understand_commit(requests_of(body), caller=author(caller, key))
+    writing = domain.understand_commit(requests_of(body), author=author(caller, key))
     appended = trail(caller).append(writing, shows=shows_winner(caller))
     places = [AppendedTo(each.stream, each.version, each.first_version, to_text(each.recorded_at)) for each in appended]
     return Answer(CommitAnswer(writing.commit_id, places), headers=replay_header(appended[0]))
@@ -239,8 +239,8 @@ def get_diff(caller: Caller, stream: str, query: DiffQuery) -> DiffAnswer:
     return DiffAnswer(changes.patch, changes.from_version, changes.to_version)
 
 
-def author(caller: Caller, key: IdempotencyKey | None) -> domain.Caller:
-    return domain.Caller(
+def author(caller: Caller, key: IdempotencyKey | None) -> domain.Author:
+    return domain.Author(
         tenant=caller.tenant,
         subject=caller.subject,
         may_act_as="audit:act-as" in caller.scopes,

@@ -25,7 +25,7 @@ from functions.audit.domain.appending import (
     APPENDS_MAX,
     VERSION_MAX,
     AppendRequest,
-    Caller,
+    Author,
     CheckedAppend,
     CheckedEvent,
     Writing,
@@ -40,7 +40,7 @@ from functions.audit.domain.listing import Bounds, Count, Listed, StreamFacts, d
 from functions.audit.domain.pace import Pace, pace_of
 from functions.audit.domain.paging import PAGE_BYTES_MAX, Page, page_of, travelling_bytes
 from functions.audit.domain.searching import (
-    Place,
+    Bookmark,
     Rows,
     Search,
     SearchPage,
@@ -50,8 +50,8 @@ from functions.audit.domain.searching import (
     find,
 )
 from functions.audit.domain.states import check_version, merge_patch, reducers, stream_not_found
-from functions.audit.domain.subjects import Act, decided, subject_event, subject_told
-from functions.audit.domain.views import ACTIVITY, EVENTS, STREAMS, VIEWS, Found
+from functions.audit.domain.subjects import Act, decided, subject_event, subject_told, tells_of_erasure
+from functions.audit.domain.views import ACTIVITY, EVENTS, STREAMS, VIEWS, EventRow
 
 __all__ = [
     "ACTIVITY",
@@ -66,16 +66,16 @@ __all__ = [
     "VIEWS",
     "Act",
     "AppendRequest",
+    "Author",
+    "Bookmark",
     "Bounds",
-    "Caller",
     "CheckedAppend",
     "CheckedEvent",
     "Count",
-    "Found",
+    "EventRow",
     "Listed",
     "Pace",
     "Page",
-    "Place",
     "Read",
     "Rows",
     "Search",
@@ -104,6 +104,7 @@ __all__ = [
     "subject_event",
     "subject_told",
     "switched_event",
+    "tells_of_erasure",
     "travelling_bytes",
     "understand_append",
     "understand_commit",

@@ -5,18 +5,20 @@ from typing import Any, Final
 
 import msgspec
 
+from functions.audit.domain.access import SETTINGS_STREAM
 from functions.audit.domain.paging import page_of
 from holdfast import cloudevents
 from holdfast.cloudevents import Attributes
 from holdfast.errors import Denied, Invalid
 from holdfast.ids import derived
+from holdfast.sealing import SUBJECTS
 from holdfast.streams import ANY, EVENTS_MAX, Commit, Expected, category_of, check_stream
 
 VERSION_MAX: Final = 2**53 - 1
 """The largest version that JSON carries exactly."""
 WINNER_EVENTS_MAX: Final = 100
 """Events handed back by a refused append; more of them are read."""
-OWN_CATEGORIES: Final = frozenset({"access", "subjects"})
+OWN_CATEGORIES: Final = frozenset({category_of(SETTINGS_STREAM), SUBJECTS})
 """What is told there is told by the service itself: who read, and what was done about a data subject."""
 APPENDS_MAX: Final = 20
 """Streams that one commit reaches."""
@@ -32,7 +34,7 @@ class AppendRequest(msgspec.Struct, frozen=True):
     expected_pointer: str = "/expected_version"
 
 
-class Caller(msgspec.Struct, frozen=True):
+class Author(msgspec.Struct, frozen=True):
     """Who appends, and under which key."""
 
     tenant: str
@@ -73,7 +75,7 @@ class Writing(msgspec.Struct, frozen=True):
     commit_id: str
 
 
-def understand_append(request: AppendRequest, *, stream: str, caller: Caller) -> Writing:
+def understand_append(request: AppendRequest, *, stream: str, author: Author) -> Writing:
     """
     Turn a request into what may be stored, or say what is wrong with it.
 
@@ -86,16 +88,16 @@ def understand_append(request: AppendRequest, *, stream: str, caller: Caller) ->
         Denied: `actor_not_allowed`.
     """
     _check_category(stream, "")
-    append = _checked(request, stream, caller, scope=())
+    append = _checked(request, stream, author, scope=())
     _check_identities([append])
-    if caller.idempotency_key is not None:
-        commit_id = derived("commit by key", caller.tenant, stream, caller.idempotency_key)
+    if author.idempotency_key is not None:
+        commit_id = derived("commit by key", author.tenant, stream, author.idempotency_key)
     else:
-        commit_id = derived("commit by events", caller.tenant, stream, *append.identities)
+        commit_id = derived("commit by events", author.tenant, stream, *append.identities)
     return Writing((append,), commit_id)
 
 
-def understand_commit(requests: Sequence[tuple[str, AppendRequest]], *, caller: Caller) -> Writing:
+def understand_commit(requests: Sequence[tuple[str, AppendRequest]], *, author: Author) -> Writing:
     """
     Turn a request for appends to several streams, each with its name, into what may be stored, all or none.
 
@@ -120,13 +122,13 @@ def understand_commit(requests: Sequence[tuple[str, AppendRequest]], *, caller: 
                 pointer=f"/appends/{index}/stream",
             )
         _check_category(stream, f"/appends/{index}/stream")
-        appends[stream] = _checked(request, stream, caller, scope=(stream,))
+        appends[stream] = _checked(request, stream, author, scope=(stream,))
     checked = tuple(appends.values())
     _check_identities(checked)
-    if caller.idempotency_key is not None:
-        return Writing(checked, derived("commits by key", caller.tenant, caller.idempotency_key))
+    if author.idempotency_key is not None:
+        return Writing(checked, derived("commits by key", author.tenant, author.idempotency_key))
     identities = (part for each in checked for part in (each.stream, str(len(each.events)), *each.identities))
-    return Writing(checked, derived("commits by events", caller.tenant, *identities))
+    return Writing(checked, derived("commits by events", author.tenant, *identities))
 
 
 def expected_in(header: str | None) -> Any:
@@ -166,20 +168,20 @@ def winner_facts(commits: Iterable[Commit[bytes]], expected: int) -> dict[str, A
     return {"events": [msgspec.Raw(event) for event in page.events]}
 
 
-def _checked(request: AppendRequest, stream: str, caller: Caller, scope: tuple[str, ...]) -> CheckedAppend:
+def _checked(request: AppendRequest, stream: str, author: Author, scope: tuple[str, ...]) -> CheckedAppend:
     """Check an append event by event; *scope* tells apart those of one request that have no id of their own."""
     expected = understand_expected(request)
     events = []
     for index, sent in enumerate(_listed(request)):
         pointer = f"{request.pointer}/{index}"
-        attributes = cloudevents.check(_with_id(sent, caller, (*scope, str(index))), pointer)
-        _check_actor(attributes, caller, pointer)
+        attributes = cloudevents.check(_with_id(sent, author, (*scope, str(index))), pointer)
+        _check_actor(attributes, author, pointer)
         events.append(CheckedEvent(sent, attributes, cloudevents.encode(attributes, pointer), pointer))
     return CheckedAppend(stream, expected, tuple(events))
 
 
-def _check_actor(event: Attributes, caller: Caller, pointer: str) -> None:
-    if not caller.may_act_as and event.get("actor", caller.subject) != caller.subject:
+def _check_actor(event: Attributes, author: Author, pointer: str) -> None:
+    if not author.may_act_as and event.get("actor", author.subject) != author.subject:
         raise Denied(
             "actor_not_allowed",
             "Naming another actor than the token's subject takes the scope audit:act-as.",
@@ -187,9 +189,9 @@ def _check_actor(event: Attributes, caller: Caller, pointer: str) -> None:
         )
 
 
-def _with_id(event: Any, caller: Caller, place: tuple[str, ...]) -> Any:
+def _with_id(event: Any, author: Author, place: tuple[str, ...]) -> Any:
     """Name an event that has no id after the call that sends it, so that a repeat names it alike."""
-    key = caller.idempotency_key
+    key = author.idempotency_key
     if key is None or not isinstance(event, dict) or event.get("id") is not None:
         return event
     return {**event, "id": derived("event", key, *place)}
@@ -197,9 +199,10 @@ def _with_id(event: Any, caller: Caller, place: tuple[str, ...]) -> Any:
 
 def _check_category(stream: str, pointer: str) -> None:
     if category_of(stream) in OWN_CATEGORIES:
+        own = " and ".join(sorted(OWN_CATEGORIES))
         raise Invalid(
             "invalid_stream",
-            "The streams of the categories access and subjects are written by the audit trail itself; choose another.",
+            f"The streams of the categories {own} are written by the audit trail itself; choose another.",
             pointer=pointer or None,
         )
 

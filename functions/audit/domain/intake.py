@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from functions.audit.domain.appending import AppendRequest, Caller, Writing, understand_append
+from functions.audit.domain.appending import AppendRequest, Author, Writing, understand_append
 from holdfast.cloudevents import Attributes
 from holdfast.errors import Invalid
 from holdfast.ids import derived
@@ -72,8 +72,8 @@ def understand_taken(taken: Taken) -> Writing:
         Invalid: `invalid_event`, `invalid_time`, `event_too_large`.
     """
     request = AppendRequest(ANY, [taken.event], "/detail")
-    caller = Caller(taken.tenant, ACTOR, may_act_as=True, idempotency_key=None)
-    writing = understand_append(request, stream=taken.stream, caller=caller)
+    author = Author(taken.tenant, ACTOR, may_act_as=True, idempotency_key=None)
+    writing = understand_append(request, stream=taken.stream, author=author)
     commit_id = derived("intake", taken.tenant, taken.event["source"], taken.event["id"])
     return msgspec.structs.replace(writing, commit_id=commit_id)
 

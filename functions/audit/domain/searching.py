@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from functions.audit.domain.views import DAY_FACET, Found, bucket_of, search_key
+from functions.audit.domain.views import DAY_FACET, EventRow, bucket_of, search_key
 from holdfast.clock import to_text
 from holdfast.errors import Invalid
 
@@ -50,7 +50,7 @@ class Search(msgspec.Struct, frozen=True):
         value: str | None = getattr(self, facet, None)
         return value
 
-    def finds(self, found: Found) -> bool:
+    def finds(self, found: EventRow) -> bool:
         """Tell whether what lies between the bounds is searched for."""
         wished = {facet: self.value_of(facet) for facet in (*FACETS, "stream")}
         return all(value in (None, getattr(found, facet)) for facet, value in wished.items()) and (
@@ -61,7 +61,7 @@ class Search(msgspec.Struct, frozen=True):
 Span = tuple[datetime, datetime]
 
 
-class Place(msgspec.Struct, frozen=True, array_like=True):
+class Bookmark(msgspec.Struct, frozen=True, array_like=True):
     """Where a search goes on: behind a row of a bucket, or at the bucket's begin."""
 
     bucket: str
@@ -79,15 +79,15 @@ class Rows(msgspec.Struct, frozen=True):
     limit: int
 
 
-Read = Callable[[Rows], Iterator[tuple[str, Mapping[str, Any]]]]
+ReadRows = Callable[[Rows], Iterator[tuple[str, Mapping[str, Any]]]]
 """Answers rows with their sort keys, in order."""
 
 
 class SearchPage(msgspec.Struct, frozen=True):
-    """What was found, each with its place; *goes_on* is where the next page begins, None where nothing follows."""
+    """What was found, each with its bookmark; *goes_on* is where the next page begins, None where nothing follows."""
 
-    found: tuple[tuple[Place, Found], ...]
-    goes_on: Place | None
+    found: tuple[tuple[Bookmark, EventRow], ...]
+    goes_on: Bookmark | None
 
 
 def check_search(search: Search) -> None:
@@ -132,7 +132,7 @@ def _years_after(moment: datetime, years: int) -> datetime:
         return moment.replace(year=year, month=3, day=1)
 
 
-def find(search: Search, span: Span | None, read: Read, *, place: Place | None, limit: int) -> SearchPage:
+def find(search: Search, span: Span | None, read: ReadRows, *, place: Bookmark | None, limit: int) -> SearchPage:
     """
     Find up to *limit* events, from *place* on.
 
@@ -145,25 +145,25 @@ def find(search: Search, span: Span | None, read: Read, *, place: Place | None, 
     if bounds is None:
         return SearchPage((), None)
     first, until = _between(bounds)
-    found: list[tuple[Place, Found]] = []
+    found: list[tuple[Bookmark, EventRow]] = []
     examined = 0
     for looked_into, bucket in enumerate(_buckets(search, bounds, place)):
         if looked_into == BUCKETS_MAX:
-            return SearchPage(tuple(found), Place(bucket))
-        begin = place if place and place.bucket == bucket else Place(bucket)
+            return SearchPage(tuple(found), Bookmark(bucket))
+        begin = place if place and place.bucket == bucket else Bookmark(bucket)
         # Where nothing is filtered, one more row than is wanted tells whether anything follows.
         asked = ROWS_MAX - examined if _filters(search) else min(ROWS_MAX - examined, limit - len(found) + 1)
         for at, row in read(_rows(search, bounds, begin, asked)):
             if not first <= at <= until:
                 break
             examined += 1
-            event = Found.of(row)
+            event = EventRow.of(row)
             if search.finds(event):
                 if len(found) == limit:
                     return SearchPage(tuple(found), found[-1][0])
-                found.append((Place(bucket, at), event))
+                found.append((Bookmark(bucket, at), event))
             if examined == ROWS_MAX:
-                return SearchPage(tuple(found), Place(bucket, at))
+                return SearchPage(tuple(found), Bookmark(bucket, at))
     return SearchPage(tuple(found), None)
 
 
@@ -179,7 +179,7 @@ def _bounds(search: Search, span: Span | None, *, is_first: bool) -> Span | None
     return (first, last) if first <= last else None
 
 
-def _buckets(search: Search, bounds: Span, place: Place | None) -> Iterator[str]:
+def _buckets(search: Search, bounds: Span, place: Bookmark | None) -> Iterator[str]:
     """
     Yield the buckets between the bounds in the search's order, from where it goes on.
 
@@ -195,7 +195,7 @@ def _buckets(search: Search, bounds: Span, place: Place | None) -> Iterator[str]
     return (_name(facet, number) for number in numbers)
 
 
-def _rows(search: Search, bounds: Span, place: Place, limit: int) -> Rows:
+def _rows(search: Search, bounds: Span, place: Bookmark, limit: int) -> Rows:
     """Name the rows of a bucket between the bounds; where it goes on, the reader ends at the other bound."""
     pk = search_key(search.facet, place.bucket, search.value_of(search.facet) or "")
     if place.after:

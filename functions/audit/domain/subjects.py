@@ -8,12 +8,18 @@ import msgspec
 from holdfast.clock import to_text
 from holdfast.ids import derived
 from holdfast.sealing import SUBJECTS
+from holdfast.streams import category_of
 from holdfast.streams.packing import fingerprint_of
 from holdfast.subjects.rules import Hold, Subject, check_reason, erased, held, released
 
 SOURCE: Final = "urn:holdfast:audit"
-TYPES: Final = {"hold": "held", "release": "released", "erase": "erased"}
-"""What is told of each act: `holdfast.audit.subject.<…>.v1`."""
+SUBJECT_ERASED: Final = "holdfast.audit.subject.erased.v1"
+TYPES: Final = {
+    "hold": "holdfast.audit.subject.held.v1",
+    "release": "holdfast.audit.subject.released.v1",
+    "erase": SUBJECT_ERASED,
+}
+"""What is told of each act."""
 
 
 class Act(msgspec.Struct, frozen=True):
@@ -79,7 +85,7 @@ def subject_event(act: Act, after: Subject) -> bytes:
         "specversion": "1.0",
         "id": derived("subject", act.tenant, act.subject, str(after.version)),
         "source": SOURCE,
-        "type": f"holdfast.audit.subject.{TYPES[act.what]}.v1",
+        "type": TYPES[act.what],
         "subject": act.subject,
         "data": {
             **act.asked,
@@ -93,11 +99,20 @@ def subject_event(act: Act, after: Subject) -> bytes:
     return msgspec.json.encode(event, order="sorted")
 
 
+def tells_of_erasure(stream: str, event: bytes) -> bool:
+    """Tell whether an event says that a data subject was erased; in those streams only the service itself writes."""
+    return category_of(stream) == SUBJECTS and _TYPED.decode(event).type == SUBJECT_ERASED
+
+
 def subject_told(event: bytes) -> Subject:
     """Read out of such an event what was so since then."""
     told = _TOLD.decode(event)
     data = told.data
     return Subject(told.subject, data.version, data.state, data.holds, data.erased_at, data.final_at)
+
+
+class _Typed(msgspec.Struct, frozen=True):
+    type: str
 
 
 class _Data(msgspec.Struct, frozen=True):
@@ -113,6 +128,7 @@ class _Told(msgspec.Struct, frozen=True):
     data: _Data
 
 
+_TYPED: Final = msgspec.json.Decoder(_Typed)
 _TOLD: Final = msgspec.json.Decoder(_Told)
 
 

@@ -109,7 +109,7 @@ class Events:
             yield Key(search_key(facet, bucket_of(facet, envelope.time), value), place), attributes
 
 
-class Found(msgspec.Struct, frozen=True):
+class EventRow(msgspec.Struct, frozen=True):
     """One event as the view `events` holds it."""
 
     stream: str
@@ -127,7 +127,7 @@ class Found(msgspec.Struct, frozen=True):
     position: int
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "Found":
+    def of(cls, row: Mapping[str, Any]) -> "EventRow":
         return cls(
             stream=row["stream"],
             version=row["v"],

@@ -45,8 +45,8 @@ class Slice(Protocol):
     def following(self) -> dict[str, Any] | None: ...
 
 
-class Stored(Protocol):
-    """What one tenant has stored, beside what its log holds (`holdfast.log.missing.Missing`)."""
+class Walk(Protocol):
+    """A walk over what one tenant has stored, beside what its log holds (`holdfast.log.missing.Missing`)."""
 
     def slice(self, start: dict[str, Any] | None) -> Slice: ...
 
@@ -73,7 +73,7 @@ class Looking:
 
     tenant: str
     log: Log
-    stored: Stored
+    walk: Walk
     cursors: Callable[[], Cursors]
 
     def page(self, partition: int, *, after: int, limit: int) -> LogPage:
@@ -96,7 +96,7 @@ class Looking:
             Invalid: `invalid_cursor`.
         """
         start = None if cursor is None else self.cursors().open(self.tenant, MISSING, cursor)
-        found = self.stored.slice(start)
+        found = self.walk.slice(start)
         if found.following is None:
             return MissingPage(found.behind, found.commits, None)
         # Where a walk stands is another tenant's as likely as not.

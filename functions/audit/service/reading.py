@@ -53,8 +53,8 @@ class Views(Protocol):
 class Bodies(Protocol):
     """Where the events behind rows are, in the table or in the archive."""
 
-    def __call__(self, found: Iterable[domain.Found]) -> Iterator[Commit[bytes]]:
-        """Yield, for each of *found* in its order, its event alone in a commit with that commit's facts."""
+    def __call__(self, rows: Iterable[domain.EventRow]) -> Iterator[Commit[bytes]]:
+        """Yield, for each of *rows* in its order, its event alone in a commit with that commit's facts."""
 
 
 class Asking(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ class Answered(msgspec.Struct, Generic[T], frozen=True):
 class FoundEvent(msgspec.Struct, frozen=True):
     """An event that was found; *event* is the whole of it as JSON, if that was asked for."""
 
-    found: domain.Found
+    row: domain.EventRow
     event: bytes | None = None
 
 
@@ -106,7 +106,7 @@ class ReadModels:
         """
         domain.check_search(search)
         query = ("events", asking.generation, search)
-        place = self._opened(query, cursor, domain.Place)
+        place = self._opened(query, cursor, domain.Bookmark)
         standing = self._standing(domain.EVENTS.name, asking)
 
         def read(rows: domain.Rows) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -122,22 +122,22 @@ class ReadModels:
 
         page = domain.find(search, standing.span, read, place=place, limit=limit)
         if not with_events:
-            items = tuple(FoundEvent(found) for _, found in page.found)
+            items = tuple(FoundEvent(row) for _, row in page.found)
             return self._answered(items, query, page.goes_on, standing)
         items = tuple(self._with_events(page))
         goes_on = page.goes_on if len(items) == len(page.found) else page.found[len(items) - 1][0]
         return self._answered(items, query, goes_on, standing)
 
     def _with_events(self, page: domain.SearchPage) -> Iterator[FoundEvent]:
-        found = [each for _, each in page.found]
+        rows = [row for _, row in page.found]
         taken_bytes = 0
-        for each, commit in zip(found, self.bodies(found), strict=True):
+        for row, commit in zip(rows, self.bodies(rows), strict=True):
             (event,) = cloudevents.rendered(commit)
             encoded = msgspec.json.encode(event)
             first, taken_bytes = not taken_bytes, taken_bytes + domain.travelling_bytes(encoded)
             if taken_bytes > domain.PAGE_BYTES_MAX and not first:
                 return
-            yield FoundEvent(each, encoded)
+            yield FoundEvent(row, encoded)
 
     def streams(self, prefix: str, *, cursor: str | None, limit: int, asking: Asking) -> Answered[domain.StreamFacts]:
         """List the streams whose names begin with *prefix*, by name; raises as `search`."""

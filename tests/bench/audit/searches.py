@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from functions.audit.domain.searching import Search
-from functions.audit.domain.views import Found
+from functions.audit.domain.views import EventRow
 from functions.audit.service.reading import Answered, Asking, FoundEvent, ReadModels
 from holdfast.clock import from_text
 from holdfast.cursors import Cursors
@@ -36,8 +36,8 @@ def read_models(trail: Trail) -> ReadModels:
     """Wire the service's read models to a trail; no page here brings bodies along."""
     reader = ViewReader(trail.database, trail.tables, trail.tenant)
 
-    def no_bodies(found: Iterable[Found]) -> Iterator[Commit[bytes]]:
-        raise Wrong(f"A page without bodies asked for those of {list(found)}.")
+    def no_bodies(rows: Iterable[EventRow]) -> Iterator[Commit[bytes]]:
+        raise Wrong(f"A page without bodies asked for those of {list(rows)}.")
 
     return ReadModels(trail.tenant, reader, no_bodies, lambda: Cursors(bytes(32)), trail.clock.now)
 
@@ -82,7 +82,7 @@ def measure(viewed: Viewed, sizes: Sizes) -> list[Figure]:
 def check(viewed: Viewed, models: ReadModels, actor: str, first: datetime) -> None:
     """Scan all streams for the same page; what the search finds must be that."""
     found = scan(viewed, actor, first)
-    if found != [(each.found.stream, each.found.version) for each in page(models, actor, first).items]:
+    if found != [(each.row.stream, each.row.version) for each in page(models, actor, first).items]:
         raise Wrong(f"The search for {actor} from {first} on does not find what is there.")
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.audit.domain.searching import Search, find
-from functions.audit.domain.views import Found
+from functions.audit.domain.views import EventRow
 from holdfast.clock import to_text
 from tests.search_rows import Shelf, found_event
 from tests.soak import examples
@@ -29,7 +29,7 @@ NAMES = {
 
 
 @st.composite
-def histories(draw: Any) -> list[Found]:
+def histories(draw: Any) -> list[EventRow]:
     count = draw(st.integers(0, 40))
     return [
         found_event(
@@ -62,7 +62,7 @@ def searches(draw: Any) -> Search:
     )
 
 
-def straight(events: list[Found], search: Search) -> list[Found]:
+def straight(events: list[EventRow], search: Search) -> list[EventRow]:
     """Filter and sort, without buckets, bounds or pages."""
     chosen = [
         each
@@ -79,9 +79,9 @@ def straight(events: list[Found], search: Search) -> list[Found]:
 
 @settings(max_examples=examples(80, soak=5_000))
 @given(histories(), searches(), st.integers(1, 5))
-def test_pages_together_are_what_a_straight_filter_finds(events: list[Found], search: Search, limit: int):
+def test_pages_together_are_what_a_straight_filter_finds(events: list[EventRow], search: Search, limit: int):
     shelf = Shelf(events)
-    pages: list[list[Found]] = []
+    pages: list[list[EventRow]] = []
     place = None
     while True:
         page = find(search, shelf.span, shelf.read, place=place, limit=limit)

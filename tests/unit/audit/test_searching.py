@@ -10,14 +10,14 @@ import pytest
 from functions.audit.domain.searching import (
     BUCKETS_MAX,
     ROWS_MAX,
-    Place,
+    Bookmark,
     Rows,
     Search,
     SearchPage,
     check_search,
     find,
 )
-from functions.audit.domain.views import Found
+from functions.audit.domain.views import EventRow
 from holdfast.errors import Invalid
 from tests.search_rows import Shelf, found_event
 
@@ -43,7 +43,7 @@ def pages(shelf: Shelf, search: Search, limit: int = 10) -> Iterator[SearchPage]
         place = page.goes_on
 
 
-def found(shelf: Shelf, search: Search, limit: int = 10) -> list[Found]:
+def found(shelf: Shelf, search: Search, limit: int = 10) -> list[EventRow]:
     return [each for page in pages(shelf, search, limit) for _, each in page.found]
 
 
@@ -199,5 +199,5 @@ def test_every_time_that_an_event_may_claim_is_found():
         for time in times:
             near = Search(first=time, last=time, newest_first=newest_first)
             assert [each.time for each in found(shelf, near)] == [time]
-    page = find(Search(actor="ann"), shelf.span, shelf.read, place=Place("9999-12"), limit=10)
+    page = find(Search(actor="ann"), shelf.span, shelf.read, place=Bookmark("9999-12"), limit=10)
     assert [each.time for _, each in page.found] == [times[2]]

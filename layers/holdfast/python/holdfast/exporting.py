@@ -26,7 +26,16 @@ from holdfast.streams.packing import header_of, unpack
 
 PAGE_COMMITS_MAX: Final = 1_000
 """Commits on one page."""
-DAMAGE: Final = (Lost, Damaged, KeyError, TypeError, ValueError, AttributeError, OverflowError, msgspec.MsgspecError)
+UNREADABLE: Final = (
+    Lost,
+    Damaged,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    msgspec.MsgspecError,
+)
 """What comes of reading a commit, or the archive, that somebody has changed."""
 PAGE_BYTES_MAX: Final = 4_000_000
 """Bytes of one page's lines; a commit that is larger has a page for itself (a Lambda's answer holds 6 MB)."""
@@ -130,7 +139,7 @@ class Exporter:
                 line = commit_line(head.tenant, entry, stored)
                 following = _after(named.popleft())
                 yield line, following
-        except DAMAGE as error:
+        except UNREADABLE as error:
             # They are fetched together, and fail together; by itself, each one says whether it is the one.
             for entry in named:
                 line_or_damage, following = self._alone(head.tenant, entry), _after(entry)
@@ -144,7 +153,7 @@ class Exporter:
         try:
             ((_, stored),) = self.bodies.of(tenant, [entry])
             return commit_line(tenant, entry, stored)
-        except DAMAGE as error:
+        except UNREADABLE as error:
             reference = entry.reference
             place = DamagedLine(entry.partition, entry.leaf, reference.stream, reference.first_version, "")
             return self._damaged(place, error)
