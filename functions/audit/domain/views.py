@@ -148,7 +148,7 @@ class Streams:
     """One row for each stream: how far it goes, the bounds of its events' times, and who wrote last."""
 
     name = "streams"
-    version = 1
+    version = 2
 
     def keys(self, event: Recorded) -> Iterable[Key]:
         return (Key(str(event.partition), event.stream),)
@@ -161,7 +161,6 @@ class Streams:
             "first_time": min(time, row["first_time"]) if row else time,
             "last_time": max(time, row["last_time"]) if row else time,
             "last_actor": envelope.actor,
-            "events": (row["events"] if row else 0) + 1,
         }
 
 

@@ -100,8 +100,9 @@ class Redriving:
         return Redriven(tuple(caught_up), tuple(parked))
 
     def _live(self, view: str) -> Pointer:
-        self.registered.named(view)
-        return self.pointers.pointer(view)
+        newest, pointer = self.registered.named(view), self.pointers.pointer(view)
+        # Where nothing was made yet, the newest version will make it.
+        return pointer if pointer.turns else msgspec.structs.replace(pointer, version=newest.version)
 
     def _generation(self, view: str, pointer: Pointer) -> Generation:
         return Generation(view, pointer.live, self.tenant)

@@ -338,7 +338,7 @@ def heard(kind: str, **members: Any) -> dict[str, Any]:
 def test_a_read_model_whose_code_is_gone_is_told_of(audit, monkeypatch, capsys):
     audit.append("orders/1", event(1))
     audit.settle()
-    newer = type("Newer", (domain.views.Streams,), {"version": 2})()
+    newer = type("Newer", (domain.views.Streams,), {"version": domain.STREAMS.version + 1})()
     monkeypatch.setattr(domain, "VIEWS", (domain.EVENTS, newer, domain.ACTIVITY))
     audit.append("orders/1", event(2))
     audit.index()

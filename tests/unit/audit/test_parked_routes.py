@@ -97,7 +97,7 @@ def test_what_does_not_stand_still_is_not_found(audit: AuditLab):
 
 
 def test_a_read_model_whose_code_is_gone_is_not_redriven(audit: AuditLab, monkeypatch: pytest.MonkeyPatch):
-    newer = type("Newer", (domain.views.Streams,), {"version": 2})()
+    newer = type("Newer", (domain.views.Streams,), {"version": domain.STREAMS.version + 1})()
     monkeypatch.setattr(domain, "VIEWS", (domain.EVENTS, newer, domain.ACTIVITY))
 
     status, problem = redrive(audit)
