@@ -101,13 +101,15 @@ class MemoryKeyRing:
         return hmac.digest(self._root, encode_context(context), "sha256")
 
 
-def seal(content: bytes, key: DataKey, context: Context, *, nonce: bytes | None = None) -> bytes:
-    """Encrypt *content* so that it opens under the same *context* only. A *nonce* is used once under one key."""
+def seal(content: bytes, key: DataKey, context: Context) -> bytes:
+    """Encrypt *content* so that it opens under the same *context* only."""
+    return _box(content, key, context, os.urandom(NONCE_BYTES))
+
+
+def _box(content: bytes, key: DataKey, context: Context, nonce: bytes) -> bytes:
+    """Make a box. Whoever uses a *nonce* twice under one key has given away what is in both."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - costs a cold start much
 
-    nonce = os.urandom(NONCE_BYTES) if nonce is None else nonce
-    if len(nonce) != NONCE_BYTES:
-        raise ValueError(f"a nonce has {NONCE_BYTES} bytes")
     return FORM + nonce + AESGCM(key.secret).encrypt(nonce, content, FORM + encode_context(context))
 
 

@@ -5,7 +5,7 @@ A hold is known by its reason, and one that has lapsed holds no longer by being 
 Asking twice decides once.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -42,9 +42,6 @@ class Subject(msgspec.Struct, frozen=True):
     erased_at: datetime | None = None
     final_at: datetime | None = None
     """When no backup can bring the key back any more."""
-
-
-Decide = Callable[[Subject], Subject]
 
 
 def held(subject: Subject, hold: Hold, now: datetime) -> Subject:
