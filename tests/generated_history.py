@@ -6,7 +6,7 @@ before those that were recorded around it. And a few claim to have happened in t
 """
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -101,13 +101,7 @@ def state_of(
 ) -> dict[str, Any]:
     """Fold a history in the plainest way there is."""
     state: dict[str, Any] = {}
-    for change in history:
-        if version is not None and change.version > version:
-            continue
-        if at is not None and change.time > at:
-            continue
-        if known_at is not None and change.recorded_at > known_at:
-            continue
+    for change in _within(history, version, at, known_at):
         for name, value in change.patch.items():
             if value is None:
                 state.pop(name, None)
@@ -115,3 +109,37 @@ def state_of(
                 # A merge patch merges objects member by member.
                 state[name] = {**state.get(name, {}), **value}
     return state
+
+
+def state_by_newest(
+    history: Sequence[Change],
+    *,
+    version: int | None = None,
+    at: datetime | None = None,
+    known_at: datetime | None = None,
+) -> dict[str, Any]:
+    """
+    Give what `state_of` gives, from the newest patch of each item alone.
+
+    That one decides, since it removes its item or sets each member of it: reading backwards ends once all were met.
+    """
+    state: dict[str, Any] = {}
+    for change in _within(reversed(history), version, at, known_at):
+        for name, value in change.patch.items():
+            state.setdefault(name, value)
+        if len(state) == MEMBERS:
+            break
+    return {name: value for name, value in state.items() if value is not None}
+
+
+def _within(
+    history: Iterable[Change], version: int | None, at: datetime | None, known_at: datetime | None
+) -> Iterator[Change]:
+    for change in history:
+        if version is not None and change.version > version:
+            continue
+        if at is not None and change.time > at:
+            continue
+        if known_at is not None and change.recorded_at > known_at:
+            continue
+        yield change

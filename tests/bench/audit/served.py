@@ -33,7 +33,7 @@ from stacks.tokens import create_token
 from tests.bench.audit.engine import Place, Trail
 from tests.bench.audit.figures import Figure, Sizes, Wrong, percentiles, progress, rounded, timed
 from tests.bench.audit.states import WARM_MILLISECONDS
-from tests.generated_history import BEGIN, YEARS, batched, changes, state_of
+from tests.generated_history import BEGIN, YEARS, batched, changes, state_by_newest
 
 TENANT: Final = "bench"
 SCOPES: Final = ("audit:append", "audit:read", "audit:search")
@@ -144,7 +144,7 @@ def _until(
 
 
 def of_history(door: Audit, lags: Lags, sizes: Sizes) -> Figure:
-    """Import three years, let the log follow, and ask for states at random times, each compared with a plain fold."""
+    """Import three years, let the log follow, and compare states at random times with what the history says."""
     stream = f"bench/{uuid.uuid4().hex[:8]}-years"
     history, version = list(changes(sizes.served_events, early_share=0.0)), 0
     with progress(f"importing {len(history):,} events", len(history)) as show:
@@ -159,7 +159,7 @@ def of_history(door: Audit, lags: Lags, sizes: Sizes) -> Figure:
         started = time.perf_counter()
         found = door.state(stream, at=at)
         seconds.append(time.perf_counter() - started)
-        if found.state != state_of(history, at=at):
+        if found.state != state_by_newest(history, at=at):
             raise Wrong(f"The state of {stream} at {at} is not what its events say.")
     told = percentiles(seconds)
     return Figure(
