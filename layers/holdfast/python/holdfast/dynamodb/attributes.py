@@ -52,6 +52,41 @@ def from_item(item: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {name: from_attribute(attribute) for name, attribute in item.items()}
 
 
+NUMBER_BYTES_MAX: Final = 21
+CONTAINER_BYTES: Final = 3
+"""Of a list or a mapping, beside its members."""
+LEVELS_MAX: Final = 32
+"""Of lists and mappings within each other."""
+
+
+def item_bytes(item: Mapping[str, Mapping[str, Any]], level: int = 0) -> int:
+    """
+    Count what an item takes of DynamoDB's limits, or some bytes more (developer guide, "Item sizes and formats").
+
+    Raises ValueError if it is nested deeper than DynamoDB takes.
+    """
+    return sum(len(name.encode()) + _attribute_bytes(attribute, level) for name, attribute in item.items())
+
+
+def _attribute_bytes(attribute: Mapping[str, Any], level: int) -> int:
+    ((kind, value),) = attribute.items()
+    if kind in ("M", "L") and level == LEVELS_MAX:
+        raise ValueError(f"Lists and mappings in a row are nested up to {LEVELS_MAX} levels deep.")
+    match kind:
+        case "S":
+            return len(value.encode())
+        case "B":
+            return len(value)
+        case "N":
+            return NUMBER_BYTES_MAX
+        case "M":
+            return CONTAINER_BYTES + len(value) + item_bytes(value, level + 1)
+        case "L":
+            return CONTAINER_BYTES + len(value) + sum(_attribute_bytes(member, level + 1) for member in value)
+        case _:
+            return 1
+
+
 ORDERED_DIGITS: Final = 16
 """Enough for every whole number that JSON carries exactly."""
 

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from holdfast.dynamodb.attributes import to_item
-from holdfast.dynamodb.reads import FIRST_WAIT_SECONDS, ROUNDS_MAX, Row
+from holdfast.dynamodb.reads import Row
 from holdfast.dynamodb.writes import Database
-from holdfast.errors import Throttled
 
 ROWS_MAX: Final = 25
 """Rows of one BatchWriteItem."""
@@ -21,7 +20,7 @@ def put_many(database: Database, table: str, rows: Sequence[Row]) -> None:
     Put *rows*, whatever stands at their keys; the last of those with one key counts.
 
     Raises:
-        Throttled: the store keeps leaving rows out. Some may have been put; repeat.
+        Throttled, Unavailable: some may have been put; repeat.
     """
     by_key = {(row["pk"], row["sk"]): row for row in rows}
     _write(database, table, [{"PutRequest": {"Item": to_item(row)}} for row in by_key.values()])
@@ -32,7 +31,7 @@ def delete_many(database: Database, table: str, keys: Sequence[tuple[str, str | 
     Delete the rows at *keys*, which nobody writes any more.
 
     Raises:
-        Throttled: the store keeps leaving rows out. Some may be gone; repeat.
+        Throttled, Unavailable: some may be gone; repeat.
     """
     _write(
         database, table, [{"DeleteRequest": {"Key": to_item({"pk": pk, "sk": sk})}} for pk, sk in dict.fromkeys(keys)]
@@ -41,13 +40,4 @@ def delete_many(database: Database, table: str, keys: Sequence[tuple[str, str | 
 
 def _write(database: Database, table: str, requests: Sequence[dict[str, Any]]) -> None:
     for start in range(0, len(requests), ROWS_MAX):
-        asked: Any = {table: list(requests[start : start + ROWS_MAX])}
-        for attempt in range(ROUNDS_MAX):
-            # A repeat changes nothing, so this is as safe to repeat as a read.
-            answer = database.read("BatchWriteItem", {"RequestItems": asked})
-            asked = answer.get("UnprocessedItems") or {}
-            if not asked:
-                break
-            database.clock.sleep(FIRST_WAIT_SECONDS * 2**attempt)
-        else:
-            raise Throttled("store_throttled", "The store is asked too much at once. Wait, then repeat.")
+        database.write_batch({table: list(requests[start : start + ROWS_MAX])})

@@ -5,13 +5,9 @@ from typing import Any, Final
 
 from holdfast.dynamodb.attributes import from_item, to_item
 from holdfast.dynamodb.writes import Database
-from holdfast.errors import Throttled
 
 KEYS_MAX: Final = 100
 """Keys of one BatchGetItem."""
-ROUNDS_MAX: Final = 8
-"""How often one batch is asked for what it left out."""
-FIRST_WAIT_SECONDS: Final = 0.025
 
 Row = dict[str, Any]
 Place = tuple[str, str, str | int]
@@ -31,24 +27,16 @@ def get_many(database: Database, keys: Sequence[Place]) -> dict[Place, Row]:
     Read rows by (table, pk, sk), as they stand now; those that do not exist are left out.
 
     One request takes KEYS_MAX keys, of any tables. What an answer leaves out (it ends at 16 MB) is asked for again.
-
-    Raises:
-        Throttled: the store keeps leaving rows out.
     """
     found: dict[Place, Row] = {}
+
+    def take(answer: Mapping[str, Any]) -> None:
+        for table, items in answer["Responses"].items():
+            for row in map(from_item, items):
+                found[table, row["pk"], row["sk"]] = row
+
     for start in range(0, len(keys), KEYS_MAX):
-        asked: Mapping[str, Any] = _batch_of(keys[start : start + KEYS_MAX])
-        for attempt in range(ROUNDS_MAX):
-            answer = database.read("BatchGetItem", {"RequestItems": asked})
-            for table, items in answer["Responses"].items():
-                for row in map(from_item, items):
-                    found[table, row["pk"], row["sk"]] = row
-            asked = answer.get("UnprocessedKeys") or {}
-            if not asked:
-                break
-            database.clock.sleep(FIRST_WAIT_SECONDS * 2**attempt)
-        else:
-            raise Throttled("store_throttled", "The store is asked too much at once. Wait, then repeat.")
+        database.read_batch(_batch_of(keys[start : start + KEYS_MAX]), take)
     return found
 
 

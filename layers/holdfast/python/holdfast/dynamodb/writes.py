@@ -109,6 +109,48 @@ class Database:
                 raise _nothing_happened(error) from error
             raise
 
+    def read_batch(self, asked: Mapping[str, Any], take: Callable[[Mapping[str, Any]], None]) -> None:
+        """
+        Read the keys *asked* for by table; *take* is handed what each answer brings, until nothing is left out.
+
+        Raises:
+            Throttled, Unavailable: as `read`.
+        """
+        try:
+            self._batch("BatchGetItem", asked, "UnprocessedKeys", take)
+        except (Busy, Unknown) as error:
+            raise _nothing_happened(error) from error
+
+    def write_batch(self, asked: Mapping[str, Any]) -> None:
+        """
+        Make the puts and deletes *asked* for by table, until none is left out.
+
+        They may be made again at any time: each changes the same whenever it is made.
+
+        Raises:
+            Throttled, Unavailable: some may have been made; repeat.
+        """
+        try:
+            self._batch("BatchWriteItem", asked, "UnprocessedItems", lambda _answer: None)
+        except (Busy, Unknown) as error:
+            raise _unanswered(error, "Some of it may be done; repeat.") from error
+
+    def _batch(
+        self, operation: str, asked: Mapping[str, Any], left_out: str, take: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        left = asked
+
+        def attempt() -> Answer:
+            nonlocal left
+            answer = self._attempt(operation, {"RequestItems": left})
+            take(answer.body)
+            left = answer.body.get(left_out) or {}
+            if left:
+                raise _LeftOut(left_out, is_throttle=True)
+            return answer
+
+        self._repeat(attempt)
+
     def _repeat(self, attempt: Callable[[], Answer]) -> Answer:
         return repeat(attempt, on=(Busy, Unknown), budget=self.budget, clock=self.clock)
 
@@ -128,14 +170,18 @@ class Database:
             self.skew = self.clock.now() - date
 
 
+class _LeftOut(Busy):
+    """An answer did a part of what was asked: it ends at 16 MB, or a table is asked too much at once."""
+
+
 def _nothing_happened(error: Busy | Unknown) -> ServiceError:
+    return _unanswered(error, "Nothing happened; repeat.")
+
+
+def _unanswered(error: Busy | Unknown, advice: str) -> ServiceError:
     if isinstance(error, Busy) and error.is_throttle:
-        return Throttled(
-            "store_throttled", "The store is asked too much at once. Wait, then repeat.", retry_after_seconds=1
-        )
-    return Unavailable(
-        "store_unavailable", "The store does not answer. Nothing happened; repeat.", retry_after_seconds=1
-    )
+        return Throttled("store_throttled", f"The store is asked too much at once. {advice}", retry_after_seconds=1)
+    return Unavailable("store_unavailable", f"The store does not answer. {advice}", retry_after_seconds=1)
 
 
 def clock_fault(skew: timedelta | None) -> Unavailable:
@@ -189,6 +235,28 @@ def transact_once(
         return isinstance(error, Cancelled) and is_final(error)
 
     database.write("TransactWriteItems", request, is_final=is_told, before_attempt=before_attempt)
+
+
+def carry_out(database: Database, actions: Sequence[Mapping[str, Any]]) -> bool:
+    """
+    Carry out guarded *actions* together; False if one of their conditions does not hold (any more).
+
+    What stands in the way of such actions once does so for ever: positions, sizes and turns only rise. One alone needs
+    no transaction, which would cost twice as much.
+    """
+    try:
+        if len(actions) == 1:
+            ((kind, request),) = actions[0].items()
+            database.write(f"{kind}Item", request, is_final=lambda _refusal: True)
+        else:
+            transact_once(database, actions, is_final=lambda _cancelled: True)
+    except Refused:
+        return False
+    except Cancelled as cancelled:
+        if any(reason.code == "ConditionalCheckFailed" for reason in cancelled.reasons):
+            return False
+        raise
+    return True
 
 
 def update_guarded(
