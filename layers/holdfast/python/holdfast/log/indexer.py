@@ -20,8 +20,7 @@ from holdfast.clock import from_micros
 from holdfast.dynamodb.attributes import ordered, to_item
 from holdfast.dynamodb.reads import Place, Row, get_many, query
 from holdfast.dynamodb.tables import Tables
-from holdfast.dynamodb.transport import Cancelled
-from holdfast.dynamodb.writes import Database, put_action, transact_once, update_action
+from holdfast.dynamodb.writes import Database, carry_out, put_action, update_action
 from holdfast.errors import Unavailable
 from holdfast.log.blocks import Block, Summary, Watermark, advanced, block_row, watermark_of, watermark_row
 from holdfast.log.heads import head_of, head_row
@@ -201,17 +200,8 @@ class Indexer:
             frontier=frontier.hashes,
             recorded_at=max(newest, head.recorded_at) if head.recorded_at else newest,
         )
-        try:
-            transact_once(
-                self.database,
-                list(self._actions(head, after, references, growths)),
-                # Sizes and watermarks only rise: what stands in the way once does so for ever.
-                is_final=lambda _cancelled: True,
-            )
-        except Cancelled as cancelled:
-            if any(reason.code == "ConditionalCheckFailed" for reason in cancelled.reasons):
-                return None
-            raise
+        if not carry_out(self.database, list(self._actions(head, after, references, growths))):
+            return None
         if after.size // TILE_HASHES > head.size // TILE_HASHES:
             Tiles(self.database, self.tables, head.tenant, head.partition).extend(after)
         return after

@@ -15,8 +15,7 @@ from typing import Any, Final
 from holdfast.dynamodb.attributes import ordered, to_item
 from holdfast.dynamodb.reads import Place, Row, get_many, query
 from holdfast.dynamodb.tables import Tables
-from holdfast.dynamodb.transport import Cancelled
-from holdfast.dynamodb.writes import Database, put_action, transact_once, update_action
+from holdfast.dynamodb.writes import Database, carry_out, put_action, update_action
 from holdfast.errors import Unavailable
 from holdfast.log.segments import entries
 from holdfast.log.values import Head, tile_key
@@ -73,11 +72,7 @@ class Tiles:
             if offset + 1 < TILE_HASHES:
                 break
             level, at = level + 1, place
-        try:
-            transact_once(self.database, actions, is_final=lambda _cancelled: True)
-        except Cancelled as cancelled:
-            if not any(reason.code == "ConditionalCheckFailed" for reason in cancelled.reasons):
-                raise
+        carry_out(self.database, actions)
 
     def _grown(self, level: int, index: int, before: int, hashes: bytes) -> Mapping[str, Any]:
         key, row = self._key(level, index), {"n": before + 1, "hashes": hashes}

@@ -21,12 +21,11 @@ from holdfast.clock import from_micros
 from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.reads import get
 from holdfast.dynamodb.tables import Tables
-from holdfast.dynamodb.transport import Cancelled
 from holdfast.dynamodb.writes import (
     Database,
+    carry_out,
     delete_action,
     put_action,
-    transact_once,
     update_action,
     update_guarded,
 )
@@ -192,7 +191,7 @@ class Deliverer:
             for stream, stand in after.items()
             if stand != before[stream]
         ]
-        return not changes or _carry_out(self.database, changes)
+        return not changes or carry_out(self.database, changes)
 
     def _tell(self, track: Track, stands: Sequence[Stand]) -> None:
         for stand in stands:
@@ -271,7 +270,7 @@ class Deliverer:
     def _written(self, update: Update, others: Sequence[Mapping[str, Any]]) -> bool:
         """Write a checkpoint together with *others*; False if somebody else was first."""
         if others:
-            return _carry_out(self.database, [{"Update": update_action(self._table, update)}, *others])
+            return carry_out(self.database, [{"Update": update_action(self._table, update)}, *others])
         return update_guarded(self.database, update, table=self._table, is_applied=_is_applied(update))[0]
 
     def _is_current(self, subscription: Subscription) -> bool:
@@ -320,15 +319,3 @@ def _unfinished() -> Unavailable:
 
 def _is_applied(update: Update) -> Callable[[Row], bool]:
     return lambda row: all(row.get(name) == value for name, value in update.set.items())
-
-
-def _carry_out(database: Database, actions: Sequence[Mapping[str, Any]]) -> bool:
-    """Carry out guarded *actions* together; False if one of their conditions does not hold (any more)."""
-    try:
-        # Places are left for good: a condition on one that fails has failed for ever.
-        transact_once(database, actions, is_final=lambda _: True)
-    except Cancelled as cancelled:
-        if any(reason.code == "ConditionalCheckFailed" for reason in cancelled.reasons):
-            return False
-        raise
-    return True
