@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Any
 
@@ -9,15 +10,16 @@ import pytest
 
 from holdfast.errors import Conflict, Unavailable
 from holdfast.log import PARTITIONS, partition_of
-from holdfast.projections import Generation, Projector
+from holdfast.projections import Generation, Key, Projector, redrive
 from holdfast.projections.pointers import read_pointers
 from holdfast.projections.rebuilds import STILL, Rebuild, Rebuilds
 from holdfast.projections.redrive import Redrive
 from holdfast.projections.retirement import Retirement
 from holdfast.retry import deadline
 from holdfast.testing import FAULTS, FaultyTransport, Fuse, Killed, Turns
+from tests.archive_lab import streams_together
 from tests.faults.kernel.test_log_faults import RivalTransport
-from tests.log_lab import LogLab, PerStream, log_lab
+from tests.log_lab import EveryEvent, LogLab, PerStream, log_lab
 from tests.soak import examples, until_delivered
 
 STEPS_MAX = 200
@@ -31,6 +33,17 @@ def lab() -> LogLab:
 def indexed(lab: LogLab, seed: int, commits: int = 14) -> LogLab:
     lab.indexer().index(lab.grow(random.Random(seed), commits))
     return lab
+
+
+class Slow:
+    """A transport whose every call takes a second."""
+
+    def __init__(self, lab: LogLab) -> None:
+        self._lab = lab
+
+    def call(self, operation: str, request: Any) -> Any:
+        self._lab.clock.advance(timedelta(seconds=1))
+        return self._lab.transport.call(operation, request)
 
 
 class Work:
@@ -162,10 +175,16 @@ def test_effects_happen_once_for_each_event_and_again_after_a_crash_before_the_c
 
 
 class Picky(PerStream):
-    """A counting view that cannot take some events."""
+    """A counting view that cannot take some events, and cannot say which rows others change."""
 
-    def __init__(self, refused: set[tuple[str, int]]) -> None:
+    def __init__(self, refused: set[tuple[str, int]], unnamed: AbstractSet[tuple[str, int]] = frozenset()) -> None:
         self.refused = refused
+        self.unnamed = unnamed
+
+    def keys(self, event: Any) -> Any:
+        if (event.stream, event.version) in self.unnamed:
+            raise ValueError(f"no rows of {event.version}")
+        return super().keys(event)
 
     def change(self, key: Any, row: Any, event: Any) -> Any:
         if (event.stream, event.version) in self.refused:
@@ -174,9 +193,13 @@ class Picky(PerStream):
 
 
 def picky(
-    lab: LogLab, refused: set[tuple[str, int]], transport: Any = None, told: list[Any] | None = None
+    lab: LogLab,
+    refused: set[tuple[str, int]],
+    transport: Any = None,
+    told: list[Any] | None = None,
+    unnamed: AbstractSet[tuple[str, int]] = frozenset(),
 ) -> tuple[Projector, Picky]:
-    view = Picky(refused)
+    view = Picky(refused, unnamed)
     plain = lab.projector(transport)
     heard: list[Any] = [] if told is None else told
     views = [plain.views[0], view]
@@ -239,6 +262,154 @@ def test_a_stream_that_is_still_poisoned_stands_still_again_further_on(lab):
 
     third, view = picky(lab, set())
     assert Redrive(third).stream(view, generation, partition, "s/1") is None
+    lab.check_views()
+
+
+@pytest.mark.parametrize("unnamed_at_first", [{("s/1", 4)}, set()], ids=["by both", "by one"])
+def test_a_stream_that_two_events_stop_in_two_ways_stands_still_at_the_first(lab, unnamed_at_first):
+    lab.indexer().index([lab.append("s/1") for _ in range(5)])
+    partition, generation = partition_of("s/1"), Generation("per-stream", 1, lab.tenant)
+    projector, _ = picky(lab, {("s/1", 2)}, unnamed=unnamed_at_first)
+    projector.project(lab.tenant, partition)
+
+    second, view = picky(lab, {("s/1", 2)}, unnamed={("s/1", 4)})
+    again = Redrive(second).stream(view, generation, partition, "s/1")
+
+    (parked,) = Redrive(second).parked(generation, partition)
+    assert (again, parked.version) == (parked, 2)
+    assert second.checkpoint(generation, partition).parked == 1
+    third, view = picky(lab, set(), unnamed={("s/1", 4)})
+    further = Redrive(third).stream(view, generation, partition, "s/1")
+    assert further is not None
+    assert (further.version, further.reason) == (4, "ValueError: no rows of 4")
+    assert [further] == list(Redrive(third).parked(generation, partition))
+    fourth, view = picky(lab, set())
+    assert Redrive(fourth).stream(view, generation, partition, "s/1") is None
+    lab.check_views()
+
+
+@pytest.mark.parametrize("poisoned", [1, 3])
+def test_a_redrive_that_is_cut_off_has_come_further_by_what_it_looked_through(lab, monkeypatch, poisoned):
+    """However much of other streams lies between the events of the one that is redriven."""
+    monkeypatch.setattr(redrive, "COMMITS_MAX", 5, raising=False)
+    ours, *others = streams_together(6)
+    for _ in range(3):
+        for stream in (ours, *others, *others, *others):
+            lab.indexer().index([lab.append(stream)])
+    partition, generation = partition_of(ours), Generation("per-stream", 1, lab.tenant)
+    projector, _ = picky(lab, {(ours, poisoned)})
+    projector.project(lab.tenant, partition)
+    mended, view = picky(lab, set(), Slow(lab))
+
+    ends: list[Any] = ["unfinished"]
+    while ends[-1] == "unfinished" and len(ends) < 30:
+        try:
+            with deadline(8, lab.clock):
+                ends.append(Redrive(mended).stream(view, generation, partition, ours))
+        except Unavailable as error:
+            ends.append(error.code)
+
+    assert len(ends) > 2
+    assert ends[-1] is None
+    assert list(Redrive(mended).parked(generation, partition)) == []
+    lab.project()
+    lab.check_views()
+
+
+# ----- rows that no table takes
+
+
+class Weighty(PerStream):
+    """A counting view whose rows hold what a test says, beside what they count."""
+
+    def __init__(self, extra: dict[str, dict[str, Any]], rows: int = 1) -> None:
+        self.extra = extra
+        self.rows_of_each = rows
+
+    def keys(self, event: Any) -> Any:
+        return [Key(str(event.partition), f"{event.stream}#{number}") for number in range(self.rows_of_each)]
+
+    def change(self, key: Any, row: Any, event: Any) -> Any:
+        return {**super().change(key, row, event), **self.extra.get(event.stream, {})}
+
+
+class WeightyEvents(EveryEvent):
+    """A listing view of such rows."""
+
+    def __init__(self, extra: dict[str, dict[str, Any]]) -> None:
+        self.extra = extra
+
+    def rows(self, event: Any) -> Any:
+        for key, row in super().rows(event):
+            yield key, {**row, **self.extra.get(event.stream, {})}
+
+
+def nested(levels: int) -> Any:
+    return {"in": nested(levels - 1)} if levels else {}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"text": "é" * 205_000}, {"n": 2**70}, {"n": 0.5}, nested(34)],
+    ids=["bytes", "number", "kind", "levels"],
+)
+def test_a_row_that_cannot_be_kept_stops_its_stream_and_no_other(lab, extra):
+    ours, other = streams_together(2)
+    lab.indexer().index([lab.append(stream, 2) for stream in (ours, other)])
+    projector = lab.projector(views=[WeightyEvents({ours: extra}), Weighty({ours: extra})])
+
+    projector.project(lab.tenant, 0)
+
+    for view, rows in (("every", 2), ("per-stream", 1)):
+        generation = Generation(view, 1, lab.tenant)
+        (parked,) = Redrive(projector).parked(generation, 0)
+        assert (parked.stream, parked.version) == (ours, 1)
+        assert projector.checkpoint(generation, 0).position == lab.log().head(0).position
+        assert len(list(lab.views().rows(generation, "0"))) == rows
+
+
+def test_rows_that_are_too_much_for_one_transaction_are_written_in_several(lab):
+    streams = streams_together(30)
+    lab.indexer().index([lab.append(stream) for stream in streams])
+    large = Weighty({stream: {"text": "x" * 300_000} for stream in streams})
+    projector, generation = lab.projector(views=[large]), Generation("per-stream", 1, lab.tenant)
+
+    projector.project(lab.tenant, 0)
+    lab.indexer().index([lab.append(stream) for stream in streams])
+    small = lab.projector(views=[Weighty({})])  # as rows that were large weigh, too
+    small.project(lab.tenant, 0)
+
+    rows = dict(lab.views().rows(generation, "0"))
+    assert {row["events"] for row in rows.values()} == {2}
+    assert len(rows) == 30
+    checkpoint = projector.checkpoint(generation, 0)
+    assert (checkpoint.position, checkpoint.tally.rows, checkpoint.parked) == (60, 30, 0)
+
+
+def test_an_event_that_changes_more_than_a_transaction_takes_stops_its_stream_and_no_other(lab):
+    ours, other = streams_together(2)
+    lab.indexer().index([lab.append(stream) for stream in (other, ours, other)])
+    view = Weighty({ours: {"text": "x" * 300_000}}, rows=20)
+    projector, generation = lab.projector(views=[view]), Generation("per-stream", 1, lab.tenant)
+
+    projector.project(lab.tenant, 0)
+
+    assert [parked.stream for parked in Redrive(projector).parked(generation, 0)] == [ours]
+    assert {row["events"] for _, row in lab.views().rows(generation, "0")} == {2}
+    assert projector.checkpoint(generation, 0).position == 3
+
+
+def test_what_keeps_one_view_from_moving_keeps_no_other(lab):
+    lab.indexer().index([lab.append("s/1", 2)])
+
+    def untold(_event: Any) -> None:
+        raise Unavailable("bus_unavailable", "The bus does not answer.")
+
+    with pytest.raises(Unavailable, match="bus_unavailable"):
+        lab.projector(effects={"every": untold}).project(lab.tenant, partition_of("s/1"))
+
+    lab.check_views_of("per-stream", 1)
+    lab.project()
     lab.check_views()
 
 
@@ -401,13 +572,8 @@ def test_a_step_whose_time_is_over_anywhere_asks_for_another(lab, seconds):
     work.start()
     step = work.messages[1]
 
-    class Slow:
-        def call(self, operation: str, request: Any) -> Any:
-            lab.clock.advance(timedelta(seconds=1))
-            return lab.transport.call(operation, request)
-
     with deadline(seconds, lab.clock):
-        assert work.rebuilds(Slow()).step(*step)
+        assert work.rebuilds(Slow(lab)).step(*step)
     work.drain()
     assert work.state() == "flipped"
 

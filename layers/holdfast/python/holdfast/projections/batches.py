@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from holdfast.dynamodb.attributes import to_item
+from holdfast.dynamodb.attributes import item_bytes, to_item
 from holdfast.projections.views import Attributes, Checkpoint, Counting, Key, Listing, Recorded, Tally
 
 EVENTS_MAX: Final = 250
@@ -22,6 +22,10 @@ PARKED_MAX: Final = 5
 """Streams parked for one reason by one batch (their rows cannot be named, or not be made): rows of the transaction."""
 KEY_BYTES_MAX: Final = 900
 """Of each half of a row's key; DynamoDB takes 2,048 and 1,024, and the first is lengthened by whose row it is."""
+ROW_BYTES_MAX: Final = 400_000
+"""Of a row's attributes: DynamoDB's 400 KB (409,600 bytes), less the key."""
+BATCH_BYTES_MAX: Final = 3_500_000
+"""Of the rows that a counting view changes in one transaction: DynamoDB's 4 MB, less keys and what is parked."""
 REASON_CHARACTERS_MAX: Final = 500
 """Kept of what went wrong with a parked event."""
 
@@ -55,6 +59,9 @@ class Batch(msgspec.Struct, frozen=True):
     events: tuple[Recorded, ...]
     """Those that were taken, in order."""
     parked: tuple[Parked, ...]
+    """Each stream once, at the first of its events that could not be taken."""
+    is_all: bool
+    """Whether no event was left for the next step."""
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -64,6 +71,7 @@ class Chosen(msgspec.Struct, frozen=True):
     passed: tuple[Recorded, ...]
     """All events up to the last chosen one, those that do not count and those of parked streams among them."""
     parked: tuple[Parked, ...]
+    is_all: bool
 
     @property
     def keys(self) -> set[Key]:
@@ -78,6 +86,8 @@ class _Walk:
         self._standing_still = set(standing_still)
         self.passed: list[Recorded] = []
         self.parked: list[Parked] = []
+        self.is_all = False
+        """Whether the events ran out, and nothing else ended the walk."""
 
     def __iter__(self) -> Iterator[Recorded]:
         for event in self._selection.events:
@@ -86,6 +96,7 @@ class _Walk:
             self.passed.append(event)
             if self._selection.counts(event) and event.stream not in self._standing_still:
                 yield event
+        self.is_all = True
 
     def park(self, event: Recorded, error: Exception) -> None:
         self._standing_still.add(event.stream)
@@ -108,15 +119,18 @@ def listing(view: Listing, before: Checkpoint, selection: Selection, standing_st
     tally, taken = before.tally, list[Recorded]()
     for event in walk:
         try:
-            made = {key: _kept(key, attributes) for key, attributes in view.rows(event)}
+            made, counted = dict(view.rows(event)), tally
+            for key, attributes in made.items():
+                _weighed(key, attributes)
+                counted = counted.plus(key, attributes)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this event's, and the others go on
             walk.park(event, error)
             continue
-        for key, attributes in made.items():
-            tally = tally.plus(key, attributes)
+        tally = counted
         rows |= made
         taken.append(event)
-    return Batch(_reached(before, walk.passed, taken, tally, walk.parked), rows, tuple(taken), tuple(walk.parked))
+    after = _reached(before, walk.passed, taken, tally, walk.parked)
+    return Batch(after, rows, tuple(taken), tuple(walk.parked), walk.is_all)
 
 
 def chosen(view: Counting, selection: Selection, standing_still: frozenset[str]) -> Chosen:
@@ -137,33 +151,47 @@ def chosen(view: Counting, selection: Selection, standing_still: frozenset[str])
             break
         keys |= set(named)
         events.append((event, named))
-    return Chosen(tuple(events), tuple(walk.passed), tuple(walk.parked))
+    return Chosen(tuple(events), tuple(walk.passed), tuple(walk.parked), walk.is_all)
 
 
 def counting(view: Counting, before: Checkpoint, selected: Chosen, standing: Mapping[Key, Attributes]) -> Batch:
     """Change the rows of a counting view by the events chosen; *standing* is what its rows hold now."""
     rows: dict[Key, Attributes] = {}
+    weights: dict[Key, int] = {}
     parked, still, taken = list(selected.parked), set[str](), list[Recorded]()
-    passed = selected.passed
+    left: Recorded | None = None
     for event, keys in selected.events:
         if event.stream in still:
             continue
         try:
-            changed = {key: _kept(key, view.change(key, rows.get(key, standing.get(key)), event)) for key in keys}
+            changed = {key: view.change(key, rows.get(key, standing.get(key)), event) for key in keys}
+            heavier = weights | _weights(changed, standing)
+            is_too_much = sum(heavier.values()) > BATCH_BYTES_MAX
+            if is_too_much and not taken:
+                raise ValueError(f"An event may change {BATCH_BYTES_MAX} bytes of rows, and this one changes more.")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001 - as above
-            if len(still) == PARKED_MAX:  # this one and what follows are for the next batch
-                passed = tuple(each for each in passed if each.position < event.position)
-                parked = [each for each in parked if each.position < event.position]
+            if len(still) == PARKED_MAX:
+                left = event
                 break
             still.add(event.stream)
-            parked.append(parked_by(event, error))
+            # It may be parked already, by a later event whose rows could not be named.
+            parked = [*(each for each in parked if each.stream != event.stream), parked_by(event, error)]
             continue
+        if is_too_much:
+            left = event
+            break
         rows |= changed
+        weights = heavier
         taken.append(event)
+    passed = selected.passed
+    if left:  # for the next batch, with what follows
+        passed = tuple(each for each in passed if each.position < left.position)
+        parked = [each for each in parked if each.position < left.position]
     tally = before.tally
     for key, attributes in rows.items():
         tally = (tally.minus(key, standing[key]) if key in standing else tally).plus(key, attributes)
-    return Batch(_reached(before, passed, taken, tally, parked), rows, tuple(taken), tuple(parked))
+    after = _reached(before, passed, taken, tally, parked)
+    return Batch(after, rows, tuple(taken), tuple(parked), is_all=selected.is_all and left is None)
 
 
 def _reached(
@@ -173,20 +201,41 @@ def _reached(
     if before.earliest and before.latest:
         times += [before.earliest, before.latest]
     return Checkpoint(
-        position=passed[-1].position,
+        position=passed[-1].position if passed else before.position,
         tally=tally,
-        recorded_at=max(before.recorded_at, *(event.recorded_at for event in passed)),
+        recorded_at=max([before.recorded_at, *(event.recorded_at for event in passed)]),
         earliest=min(times, default=None),
         latest=max(times, default=None),
         parked=before.parked + len(parked),
     )
 
 
-def _kept(key: Key, attributes: Attributes) -> Attributes:
-    """Let through a row that the table takes: what it would refuse must park the event, and hold up no other."""
+def _weights(changed: Mapping[Key, Attributes], standing: Mapping[Key, Attributes]) -> dict[Key, int]:
+    """
+    Count what changed rows take of a transaction: the bytes that they have or had, whichever is more.
+
+    Raises whatever is wrong with them, as `_weighed`.
+    """
+    for key, attributes in changed.items():
+        Tally().plus(key, attributes)  # what cannot be tallied cannot be kept
+    return {key: max(_weighed(key, row), _weight(standing.get(key))) for key, row in changed.items()}
+
+
+def _weighed(key: Key, attributes: Attributes) -> int:
+    """
+    Count the bytes of a row that the table takes.
+
+    Raises whatever is wrong with it: what would be refused must park the event, and hold up no other.
+    """
     _fitting(key)
-    to_item(attributes)
-    return attributes
+    weight = _weight(attributes)
+    if weight > ROW_BYTES_MAX:
+        raise ValueError(f"A row takes up to {ROW_BYTES_MAX} bytes, and one takes {weight}.")
+    return weight
+
+
+def _weight(attributes: Attributes | None) -> int:
+    return item_bytes(to_item(attributes)) if attributes else 0
 
 
 def _fitting(key: Key) -> Key:

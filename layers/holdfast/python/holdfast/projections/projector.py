@@ -20,8 +20,7 @@ from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.batches import put_many
 from holdfast.dynamodb.reads import Place, Row, get, get_many, query
 from holdfast.dynamodb.tables import Tables
-from holdfast.dynamodb.transport import Cancelled, Refused
-from holdfast.dynamodb.writes import Database, put_action, transact_once, update_action
+from holdfast.dynamodb.writes import Database, carry_out, put_action, update_action
 from holdfast.errors import NotFound, Unavailable
 from holdfast.log.bodies import Bodies
 from holdfast.log.reader import LogReader
@@ -83,17 +82,26 @@ class Projector:
         """
         Bring the live generation of every view up to the partition's head.
 
-        May be repeated, and run beside itself.
+        May be repeated, and run beside itself. What keeps one view from moving is told when all have had their turn.
 
         Raises:
             Unavailable: `unfinished`, there was more to do than there was time for; repeat.
         """
+        failed = list[Exception]()
         for newest in self.newest:
-            pointer = made_pointer(self.database, self.tables, newest, tenant)
-            view, generation = self.view(newest.name, pointer.version), Generation(newest.name, pointer.live, tenant)
-            if view is None:
-                self.on_outdated(generation, pointer.version)
-                continue
+            try:
+                self._project(newest, tenant, partition)
+            except Exception as error:  # noqa: BLE001 - told below; one view's trouble is not another's
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    def _project(self, newest: View, tenant: str, partition: int) -> None:
+        pointer = made_pointer(self.database, self.tables, newest, tenant)
+        view, generation = self.view(newest.name, pointer.version), Generation(newest.name, pointer.live, tenant)
+        if view is None:
+            self.on_outdated(generation, pointer.version)
+        else:
             self.advance(view, generation, partition, effects_from=pointer.effects_begin(partition))
 
     @property
@@ -164,8 +172,9 @@ class Projector:
                     break
                 step = Step(generation, partition, before)
                 # No further than a batch goes: commits come whole, and what is fetched beyond is fetched again.
-                events = self.events(step, before.position, min(target, before.position + batches.EVENTS_MAX))
-                batch = self._built(view, step, Selection(events, known_at))
+                end = min(target, before.position + batches.EVENTS_MAX)
+                entries = self.entries(step, before.position, end)
+                batch = self._built(view, step, Selection(self.events(step, entries, before.position, end), known_at))
                 self._write(view, step, batch, effects_from)
         except Unavailable as error:
             if error.code != "out_of_time":
@@ -184,16 +193,14 @@ class Projector:
         rows = get_many(self.database, [place for each in places for place in each])
         return [tuple(checkpoint_of(rows.get(place)) for place in each) for each in places]
 
-    def entries(self, step: Step, after: int, until: int, *, stream: str | None = None) -> Iterator[Entry]:
+    def entries(self, step: Step, after: int, until: int) -> Iterator[Entry]:
         log = LogReader(self.database, self.tables, step.generation.tenant)
-        for entry in log.entries(step.partition, after, until=until, first_page=SEGMENTS_FIRST):
-            if stream is None or entry.reference.stream == stream:
-                yield entry
+        return log.entries(step.partition, after, until=until, first_page=SEGMENTS_FIRST)
 
-    def events(self, step: Step, after: int, until: int, *, stream: str | None = None) -> Iterator[Recorded]:
-        """Yield the events at positions beyond *after* up to *until*, of all streams or of one."""
+    def events(self, step: Step, entries: Iterable[Entry], after: int, until: int) -> Iterator[Recorded]:
+        """Yield the events of *entries* at positions beyond *after* up to *until*."""
         tenant = step.generation.tenant
-        for entry, commit in self.bodies.of(tenant, self.entries(step, after, until, stream=stream)):
+        for entry, commit in self.bodies.of(tenant, entries):
             for offset, stored in enumerate(unpack(commit.packed)):
                 position = entry.position + offset
                 if after < position <= until:
@@ -266,25 +273,3 @@ class Projector:
         # A redrive changes what is counted at the same position, so the position alone guards too little.
         when = (Is("pos", before.position), Is("digest", before.tally.digest), Is("parked", before.parked))
         return {"Update": update_action(self.tables.views, Update(self.tables.views, key, when, set=row))}
-
-
-def carry_out(database: Database, actions: Sequence[Mapping[str, Any]]) -> bool:
-    """
-    Carry out guarded *actions* together; False if one of their conditions does not hold (any more).
-
-    One alone needs no transaction, which would cost twice as much.
-    """
-    try:
-        # Positions only rise: a condition on one that fails has failed for good.
-        if len(actions) == 1:
-            ((kind, request),) = actions[0].items()
-            database.write(f"{kind}Item", request, is_final=lambda _refusal: True)
-        else:
-            transact_once(database, actions, is_final=lambda _cancelled: True)
-    except Refused:
-        return False
-    except Cancelled as cancelled:
-        if any(reason.code == "ConditionalCheckFailed" for reason in cancelled.reasons):
-            return False
-        raise
-    return True

@@ -19,12 +19,12 @@ from holdfast.clock import to_micros
 from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.reads import Row, get
 from holdfast.dynamodb.tables import Tables
-from holdfast.dynamodb.writes import Database, companion_action, put_action, update_action
+from holdfast.dynamodb.writes import Database, carry_out, companion_action, put_action, update_action
 from holdfast.errors import Conflict, NotFound, Unavailable, once_done
 from holdfast.log.reader import LogReader
 from holdfast.log.values import PARTITIONS, SOLE
 from holdfast.projections.pointers import made_pointer
-from holdfast.projections.projector import Projector, carry_out
+from holdfast.projections.projector import Projector
 from holdfast.projections.rows import (
     Generation,
     Pointer,

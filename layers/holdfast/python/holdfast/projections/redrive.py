@@ -2,11 +2,13 @@
 Redrive: a stream that stood still in a view goes on, in its order, from the event that could not be taken.
 
 What it missed is taken in batches like any other, each with the checkpoint and the place where the stream stands in
-one transaction. When it has caught up with the checkpoint it is parked no more.
+one transaction. That is moved on also where other streams alone have written: what was looked through is not looked
+through again. When the stream has caught up with the checkpoint it is parked no more.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -14,18 +16,36 @@ import msgspec
 from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.batches import put_many
 from holdfast.dynamodb.reads import get, query
-from holdfast.dynamodb.writes import delete_action, update_action
+from holdfast.dynamodb.writes import carry_out, delete_action, update_action
 from holdfast.errors import Unavailable
+from holdfast.log.values import Entry
 from holdfast.projections import batches
 from holdfast.projections.batches import Batch, Parked, Selection
-from holdfast.projections.projector import Projector, Step, carry_out
-from holdfast.projections.rows import Generation, parked_key, parked_of
-from holdfast.projections.views import Counting, Listing, Recorded, View
+from holdfast.projections.projector import Projector, Step
+from holdfast.projections.rows import Generation, parked_key, parked_of, parked_row
+from holdfast.projections.views import Counting, Listing, View
 from holdfast.retry import seconds_left
 from holdfast.streams.companions import Is, Update
 
 ROUNDS_MAX: Final = 10_000
 """Batches in one call."""
+COMMITS_MAX: Final = 10_000
+"""Commits of the log, of all streams, that one batch looks through: about a hundred segments."""
+
+
+@dataclass
+class _Stretch:
+    """The commits of one stream in the next part of the log, and how far that was looked through."""
+
+    entries: Iterator[Entry]
+    stream: str
+    position: int
+
+    def __iter__(self) -> Iterator[Entry]:
+        for entry in islice(self.entries, COMMITS_MAX):
+            self.position = entry.last_position
+            if entry.reference.stream == self.stream:
+                yield entry
 
 
 @dataclass(frozen=True)
@@ -55,63 +75,60 @@ class Redrive:
         Raises:
             Unavailable: `unfinished`; repeat.
         """
-        for _ in range(ROUNDS_MAX):
-            parked = self.find(generation, partition, stream)
-            if parked is None:
-                return None
-            if seconds_left() <= 0:
-                break
-            step = Step(generation, partition, self.projector.checkpoint(generation, partition))
-            batch = self._built(view, step, parked)
-            if batch.parked and batch.parked[0].position == parked.position:
-                return msgspec.structs.replace(parked, reason=batch.parked[0].reason)
-            if effects_from is not None:
-                self.projector.have_effects(view, batch, effects_from)
-            self._write(view, step, parked, batch)
+        try:
+            for _ in range(ROUNDS_MAX):
+                parked = self.find(generation, partition, stream)
+                if parked is None:
+                    return None
+                if seconds_left() <= 0:
+                    break
+                step = Step(generation, partition, self.projector.checkpoint(generation, partition))
+                entries = self.projector.entries(step, parked.position - 1, step.before.position)
+                stretch = _Stretch(entries, stream, parked.position - 1)
+                batch = self._built(view, step, parked, stretch)
+                if batch.parked and batch.parked[0].position == parked.position:
+                    return msgspec.structs.replace(parked, reason=batch.parked[0].reason)
+                if effects_from is not None:
+                    self.projector.have_effects(view, batch, effects_from)
+                self._write(view, step, batch, before=parked, after=_next(parked, batch, stretch.position))
+        except Unavailable as error:
+            if error.code != "out_of_time":
+                raise
         raise Unavailable("unfinished", "There is more to redrive than there was time for; repeat.")
 
-    def _built(self, view: View, step: Step, parked: Parked) -> Batch:
-        until = step.before.position
-        missed = self.projector.events(step, parked.position - 1, until, stream=parked.stream)
+    def _built(self, view: View, step: Step, parked: Parked, stretch: _Stretch) -> Batch:
+        missed = self.projector.events(step, stretch, parked.position - 1, step.before.position)
         selection = Selection(missed)
         if isinstance(view, Listing):
             return batches.listing(view, step.before, selection, frozenset())
         chosen = batches.chosen(view, selection, frozenset())
         return batches.counting(view, step.before, chosen, self.projector.standing_rows(step.generation, chosen.keys))
 
-    def _write(self, view: View, step: Step, parked: Parked, batch: Batch) -> None:
+    def _write(self, view: View, step: Step, batch: Batch, *, before: Parked, after: Parked) -> None:
         rows = self.projector.placed(step.generation, batch.rows)
         if isinstance(view, Listing):
             put_many(self._database, self._views, rows)
-        is_done = not batch.parked and batch.checkpoint.position == self._last_missed(step, parked)
-        after = msgspec.structs.replace(
+        has_caught_up = after.position > step.before.position
+        moved = msgspec.structs.replace(
             batch.checkpoint,
             position=step.before.position,
             recorded_at=step.before.recorded_at,
-            parked=step.before.parked - is_done,
+            parked=step.before.parked - has_caught_up,
         )
-        actions: list[Mapping[str, Any]] = [self.projector.moved(step, after)]
+        actions: list[Mapping[str, Any]] = [self.projector.moved(step, moved)]
         if isinstance(view, Counting):
             actions += [{"Put": {"TableName": self._views, "Item": to_item(row)}} for row in rows]
-        actions.append(self._gone(step, parked) if is_done else self._stands(step, parked, _next(batch)))
+        actions.append(self._gone(step, before) if has_caught_up else self._stands(step, before, after))
         carry_out(self._database, actions)
-
-    def _last_missed(self, step: Step, parked: Parked) -> int:
-        """Find the stream's last event that the checkpoint has passed."""
-        position = 0
-        for entry in self.projector.entries(step, parked.position - 1, step.before.position, stream=parked.stream):
-            position = min(entry.last_position, step.before.position)
-        return position
 
     def _gone(self, step: Step, parked: Parked) -> Mapping[str, Any]:
         key = {"pk": parked_key(step.generation, step.partition), "sk": parked.stream}
         return {"Delete": delete_action(self._views, key, (Is("pos", parked.position),))}
 
-    def _stands(self, step: Step, before: Parked, place: tuple[int, int]) -> Mapping[str, Any]:
-        key = {"pk": parked_key(step.generation, step.partition), "sk": before.stream}
-        version, position = place
-        change = Update(self._views, key, (Is("pos", before.position),), set={"v": version, "pos": position})
-        return {"Update": update_action(self._views, change)}
+    def _stands(self, step: Step, before: Parked, after: Parked) -> Mapping[str, Any]:
+        row = parked_row(step.generation, after)
+        key = {"pk": row.pop("pk"), "sk": row.pop("sk")}
+        return {"Update": update_action(self._views, Update(self._views, key, (Is("pos", before.position),), set=row))}
 
     @property
     def _database(self) -> Any:
@@ -122,12 +139,10 @@ class Redrive:
         return self.projector.tables.views
 
 
-def _next(batch: Batch) -> tuple[int, int]:
-    """Say where the stream stands after a batch: at the event that was not taken, or behind the last one that was."""
+def _next(before: Parked, batch: Batch, looked_through: int) -> Parked:
+    """Say where the stream stands after a batch: at what was not taken, or behind what was, or was not the stream's."""
     if batch.parked:
-        return batch.parked[0].version, batch.parked[0].position
-    last: Recorded = batch.events[-1]
-    return last.version + 1, last.position + 1
-
-
-__all__: Sequence[str] = ["Redrive"]
+        return batch.parked[0]
+    version = batch.events[-1].version + 1 if batch.events else before.version
+    position = looked_through if batch.is_all else batch.events[-1].position
+    return msgspec.structs.replace(before, version=version, position=position + 1)
