@@ -267,6 +267,26 @@ class EventStorePromises:
         assert row("balances", keys[0]) is not None
         assert row("balances", keys[1]) is None
 
+    def test_the_order_in_which_a_companion_names_its_attributes_makes_no_other_request(self, store, row, tenant):
+        key = {"pk": f"order#{tenant}", "sk": 0}
+        rows = {"a": 1, "b": {"c": b"2", "d": [3, "é"]}}, {"b": {"d": [3, "é"], "c": b"2"}, "a": 1}
+        for number in range(2):
+            answer = store.append(
+                "a", ANY, [event(1)], commit_id="mine", companions=[Put("balances", key, rows[number])]
+            )
+
+        assert (answer.version, answer.is_replay) == (1, True)
+        assert row("balances", key) == {**key, **rows[0]}
+
+    def test_of_two_copies_of_a_call_one_decides_and_both_have_its_state(self, store):
+        def decide(events: list[bytes]) -> list[bytes]:
+            # The other copy is faster, and has another clock.
+            transact(store, "account/1", list, lambda _: [event(1, now="earlier")], commit_id="mine")
+            return [event(1, now="later")]
+
+        assert transact(store, "account/1", list, decide, commit_id="mine") == [event(1, now="earlier")]
+        assert events_of(list(store.read("account/1"))) == [event(1, now="earlier")]
+
     def test_a_decision_with_an_id_of_its_own_is_made_once(self, store):
         def deposit(total: int) -> list[bytes]:
             return [event(10)]
@@ -283,12 +303,12 @@ class EventStorePromises:
 
         def decide(events: list[bytes]) -> list[bytes]:
             seen.append(len(events))
-            if len(seen) == 1:  # somebody gets ahead, once
-                store.append("account/1", 0, [event(1)], commit_id="winner")
-            return [event(2)]
+            if len(seen) < 3:  # somebody gets ahead, twice
+                store.append("account/1", len(events), [event(len(seen))], commit_id=f"winner {len(seen)}")
+            return [event(9)]
 
-        assert transact(store, "account/1", list, decide) == [event(1), event(2)]
-        assert seen == [0, 1]
+        assert transact(store, "account/1", list, decide) == [event(1), event(2), event(9)]
+        assert seen == [0, 1, 2]
 
     # ----- bounds
 
@@ -332,6 +352,9 @@ class EventStorePromises:
             lambda at: [Update("balances", at, (), add={"n": 1})],
             lambda at: [Update("balances", at, (Missing("x"),))],
             lambda at: [Check("balances", at, ())],
+            lambda at: [Check("balances", at, (Is("n", 1.5),))],
+            lambda at: [Check("balances", at, (AtLeast("n", 1.5),))],  # type: ignore[arg-type]
+            lambda at: [Update("balances", at, (AtLeast("n", "1"),), add={"n": 1})],  # type: ignore[arg-type]
             lambda at: [Put("balances", at, {"n": 0.5})],
             lambda at: [Put("balances", at, {"sk": 1})],
             lambda at: [Update("balances", at, (Missing("x"),), set={"n": 1}, add={"n": 1})],
@@ -505,6 +528,12 @@ class EventStorePromises:
 
         assert sorted(outcome.version for outcome in outcomes) == list(range(1, THREADS + 1))
         assert sorted(events_of(list(store.read("hot")))) == sorted(event(n) for n in range(THREADS))
+
+    def test_of_many_copies_of_a_call_one_decides_and_all_have_its_state(self, store):
+        states = self._race(lambda n: transact(store, "hot", list, lambda _: [event(n)], commit_id="mine"))
+
+        assert states == [events_of(list(store.read("hot")))] * THREADS
+        assert len(states[0]) == 1
 
     def _race(self, call: Callable[[int], Any]) -> list[Any]:
         outcomes: list[Any] = [None] * THREADS

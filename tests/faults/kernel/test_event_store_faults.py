@@ -12,8 +12,9 @@ from holdfast.clock import MICROSECOND, ManualClock
 from holdfast.dynamodb import BotocoreTransport, Database, DynamoEventStore, DynamoEventStores, update_guarded
 from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.transport import Answer, Busy, Refused, Rejected, Unknown
+from holdfast.dynamodb.writes import CALLS
 from holdfast.errors import Throttled, Unavailable, Uncertain
-from holdfast.streams import ANY, Append, AtLeast, Boundary, Is, Missing, Put, RawCodec, StaleStream, Update
+from holdfast.streams import ANY, Append, AtLeast, Boundary, Is, Missing, Put, RawCodec, StaleStream, Update, transact
 from holdfast.testing import FAULTS, Crash, FaultyTransport, Fuse, at_every_crash
 from tests.dynamo_tables import REGION, TestTables, memory_stores, row_reader
 from tests.promises import event, events_of
@@ -106,6 +107,33 @@ def test_one_fault_at_any_attempt_is_survived(database, calm, tenant, act, fault
     act(database.stores(ManualClock(), transport).of(tenant, "ann"), tenant)
 
     assert applied_once(database, calm, tenant, act)
+
+
+@pytest.mark.parametrize(("stream", "reads"), [("a", 1), ("b", 2)], ids=["begun", "empty"])
+def test_a_decision_whose_commit_arrives_late_is_met_by_its_repeat_and_not_made_twice(
+    database, calm, tenant, stream, reads
+):
+    silence = ["lost_request"] * (CALLS.attempts_max - 1)
+    plan = [*[None] * reads, "delay", *silence]
+    transport, clock = FaultyTransport(database.transport, plan, late_by=100), ManualClock()
+    store = database.stores(clock, transport).of(tenant, "ann")
+
+    def decide(_: list[bytes]) -> list[bytes]:
+        transport.arrive()  # nothing yet, and then what the first call sent
+        clock.advance(timedelta(seconds=1))
+        return [event(9, now=str(clock.now()))]
+
+    def ask() -> list[bytes]:
+        return transact(store, stream, list, decide, commit_id="mine", clock=clock)
+
+    before = events_of(list(calm.read(stream)))
+    with pytest.raises(Uncertain):
+        ask()
+    assert events_of(list(calm.read(stream))) == before
+    state = ask()
+
+    assert len(state) == len(before) + 1
+    assert state == events_of(list(calm.read(stream))) == ask()
 
 
 @pytest.mark.parametrize("act", ACTS)

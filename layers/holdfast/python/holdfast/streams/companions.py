@@ -16,16 +16,16 @@ Row = Mapping[str, Any]
 """Strings, integers, bytes, booleans, None, and lists and mappings of these."""
 
 
-class Is(msgspec.Struct, frozen=True):
+class Is(msgspec.Struct, frozen=True, tag=True):
     attribute: str
     value: Any
 
 
-class Missing(msgspec.Struct, frozen=True):
+class Missing(msgspec.Struct, frozen=True, tag=True):
     attribute: str
 
 
-class AtLeast(msgspec.Struct, frozen=True):
+class AtLeast(msgspec.Struct, frozen=True, tag=True):
     attribute: str
     value: int
 
@@ -33,7 +33,7 @@ class AtLeast(msgspec.Struct, frozen=True):
 Condition = Is | Missing | AtLeast
 
 
-class Put(msgspec.Struct, frozen=True):
+class Put(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """Put *row* where *key* is free."""
 
     table: str
@@ -41,7 +41,7 @@ class Put(msgspec.Struct, frozen=True):
     row: Row
 
 
-class Update(msgspec.Struct, frozen=True):
+class Update(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """Set and add attributes of the row at *key* if every condition in *when* holds."""
 
     table: str
@@ -51,7 +51,7 @@ class Update(msgspec.Struct, frozen=True):
     add: Mapping[str, int] = {}
 
 
-class Check(msgspec.Struct, frozen=True):
+class Check(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """Change nothing, and insist that every condition in *when* holds."""
 
     table: str
@@ -71,6 +71,25 @@ class CompanionRefused(Conflict):
         self.row = row
 
 
+def canonical(companion: Companion) -> bytes:
+    """
+    Write a companion as the same bytes whenever it says the same, so that a repeat is known again years later.
+
+    Neither the order in which attributes are named plays a part, nor a field that is left at its default.
+    """
+    return ascii(_in_order(msgspec.to_builtins(companion, builtin_types=(bytes,), enc_hook=dict))).encode()
+
+
+def _in_order(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _in_order(value[name]) for name in sorted(value)}
+        case list() | tuple():
+            return [_in_order(member) for member in value]
+        case _:
+            return value
+
+
 def check_companions(companions: Sequence[Companion]) -> None:
     """
     Refuse what a table would refuse, or carry out without the guard that it needs.
@@ -88,6 +107,7 @@ def check_companions(companions: Sequence[Companion]) -> None:
 
 
 def _fault_of(companion: Companion) -> str | None:
+    when: tuple[Condition, ...] = ()
     match companion:
         case Put(_, key, row):
             written, guards = [row], [True]
@@ -102,7 +122,19 @@ def _fault_of(companion: Companion) -> str | None:
         return "it names an attribute twice"
     if not all(_is_kept(value) for part in (key, *written) for value in part.values()):
         return "rows hold text, whole numbers, bytes, booleans, None, and lists and mappings of these"
+    if not all(map(_is_comparable, when)):
+        return "its condition compares with what no row holds"
     return None
+
+
+def _is_comparable(condition: Condition) -> bool:
+    match condition:
+        case Is(_, value):
+            return _is_kept(value)
+        case AtLeast(_, value):
+            return type(value) is int
+        case Missing():
+            return True
 
 
 def _is_kept(value: Any) -> bool:

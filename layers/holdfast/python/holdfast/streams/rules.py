@@ -7,7 +7,7 @@ import msgspec
 
 from holdfast.clock import Clock, Instant
 from holdfast.errors import Invalid, Unavailable
-from holdfast.streams.companions import Companion, check_companions
+from holdfast.streams.companions import Companion, canonical, check_companions
 from holdfast.streams.packing import Codec, Packed, Sealed, fingerprint_of, prepare
 from holdfast.streams.values import (
     ANY,
@@ -63,7 +63,7 @@ def prepare_all(
     Companions are a part of what was asked: with other ones it is another request, unless its fingerprint was given.
     """
     contents = [prepare(codec, wish.events, wish.fingerprint) for wish in appends]
-    asked = [repr(companion).encode() for companion in companions]
+    asked = [canonical(companion) for companion in companions]
     if asked:
         contents = [
             content

@@ -7,6 +7,7 @@ from holdfast.clock import Clock, SystemClock
 from holdfast.errors import Unavailable
 from holdfast.ids import uuid7
 from holdfast.retry import Budget, repeat
+from holdfast.streams.packing import fingerprint_of
 from holdfast.streams.store import EventStore
 from holdfast.streams.values import Commit, StaleStream
 
@@ -30,10 +31,12 @@ def transact(
     """
     Decide on the state of *stream* and append what was decided; return the state that results.
 
-    When somebody else has appended meanwhile, read again and decide again. A decision of no events appends
+    When somebody else has appended meanwhile, read on and decide again. A decision of no events appends
     nothing. With a *commit_id* of the caller's own (derived from an idempotency key) the call may be repeated: once
-    that commit is in the stream, nothing is decided again. Only a definite refusal is decided again: an unknown outcome
-    travels on as `Uncertain`, because deciding on it could do the thing twice.
+    that commit is in the stream, nothing is decided again. Whose commit it is says what was asked, not what was
+    decided: a repeat that decides before the first call's commit has arrived may decide otherwise, and meets it. Only
+    a definite refusal is decided again: an unknown outcome travels on as `Uncertain`, because deciding on it could do
+    the thing twice.
 
     Raises:
         Unavailable: `contended`, others got ahead *budget* times; nothing was written.
@@ -41,21 +44,29 @@ def transact(
     clock = clock or SystemClock()
     author = commit_id or uuid7(clock.now())
 
+    asked = fingerprint_of([author.encode()])
+    history: list[E] = []
+    newest: Commit[E] | None = None
+    is_done = False
+
+    def read_on() -> S:
+        nonlocal newest, is_done
+        for commit in store.read(stream, newest.version if newest else 0):
+            newest, is_done = commit, is_done or commit.commit_id == author
+            history.extend(commit.events)
+        return fold(tuple(history))
+
     def attempt() -> S:
-        history: list[E] = []
-        newest: Commit[E] | None = None
-        is_done = False
-        for newest in store.read(stream):
-            history.extend(newest.events)
-            is_done = is_done or newest.commit_id == author
-        state = fold(history)
+        state = read_on()
         if is_done:
             return state
         events = decide(state)
         if not events:
             return state
-        store.append(stream, newest.boundary if newest else 0, events, commit_id=author)
-        return fold([*history, *events])
+        end = newest.boundary if newest else 0
+        if store.append(stream, end, events, commit_id=author, fingerprint=asked).is_replay:
+            return read_on()
+        return fold((*history, *events))
 
     try:
         return repeat(attempt, on=StaleStream, budget=budget, clock=clock)
