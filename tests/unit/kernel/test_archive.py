@@ -1,7 +1,7 @@
 """What is archived when, what stays, what is refused, and what reading it costs."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.stream_reader import Hole
 from holdfast.dynamodb.transport import Answer
 from holdfast.errors import Invalid, Unavailable
-from holdfast.log import partition_of
+from holdfast.log import PARTITIONS, partition_of
 from holdfast.log.bodies import Bodies, Lost
 from holdfast.objects import Damaged, MemoryObjects
 from tests.archive_lab import ArchiveLab, archive_lab, streams_together
@@ -246,22 +246,85 @@ def changed(lab: ArchiveLab, stream: str, first_version: int, **attributes: Any)
     lab.put_raw(lab.raw(stream, first_version) | to_item(attributes))
 
 
-@pytest.mark.parametrize(
-    "attributes",
-    [{"ev": b"x"}, {"actor": "mallory"}, {"commit_id": "other"}, {"rt": 5}, {"hash": b"x" * 32}, {"n": 2}],
-)
-def test_a_commit_that_is_not_what_the_log_says_is_told_of_and_its_partition_stays(lab, attributes):
-    ours, theirs = streams_together(1)[0], next(f"x/{n}" for n in range(99) if partition_of(f"x/{n}") == 1)
-    for stream in (ours, theirs):
+def check_only_its_partition_stays(lab: ArchiveLab, damage: Callable[[str], None]) -> None:
+    ours, *others = (next(f"x/{n}" for n in range(99) if partition_of(f"x/{n}") == each) for each in range(PARTITIONS))
+    for stream in (ours, *others):
         written(lab, 1, 1, 1, stream=stream)
-    changed(lab, ours, 2, **attributes)
+    damage(ours)
     lab.age()
 
     lab.archiver().run()
 
     assert [(stuck.tenant, stuck.partition) for stuck in lab.stuck] == [(lab.tenant, 0)]
     assert standing(lab, ours) == [1, 2, 3]
-    assert standing(lab, theirs) == [3]
+    assert [standing(lab, other) for other in others] == [[3]] * 3
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"ev": b"x"},
+        {"actor": "mallory"},
+        {"commit_id": "other"},
+        {"rt": 5},
+        {"hash": b"x" * 32},
+        {"n": 2},
+        {"n": 10**12},
+        {"rt": "text"},
+        {"rt": 10**30},
+        {"tlo": None},
+        {"ev": "text"},
+        {"commit_id": 5},
+        {"added": 10**30},
+    ],
+    ids=repr,
+)
+def test_a_commit_that_is_not_what_the_log_says_is_told_of_and_its_partition_stays(lab, attributes):
+    check_only_its_partition_stays(lab, lambda stream: changed(lab, stream, 2, **attributes))
+
+
+@pytest.mark.parametrize("name", ["ev", "n", "commit_id", "fp", "actor", "rt", "tlo", "thi", "prev", "root", "hash"])
+def test_a_commit_that_has_lost_an_attribute_is_told_of_and_its_partition_stays(lab, name):
+    def lose(stream: str) -> None:
+        item = lab.raw(stream, 2)
+        del item[name]
+        lab.put_raw(item)
+
+    check_only_its_partition_stays(lab, lose)
+
+
+@pytest.mark.parametrize("attributes", [{"actor": "mallory"}, {"n": 10**12}, {"tlo": "text"}], ids=repr)
+def test_once_a_commit_is_mended_its_partition_goes_on(lab, attributes):
+    written(lab, 1, 1, 1)
+    sound = lab.raw("s/1", 3)
+    changed(lab, "s/1", 3, **attributes)
+    lab.age()
+    lab.archiver().run()
+    assert [*lab.objects.keys("")] == []
+    assert standing(lab) == [1, 2, 3]
+
+    lab.put_raw(sound)
+    lab.stuck.clear()
+
+    assert lab.archiver().run().commits == 3
+    lab.check()
+
+
+@pytest.mark.parametrize("name", ["hash", "ev"])
+def test_what_stayed_as_the_newest_and_has_lost_an_attribute_stays(lab, name):
+    written(lab, 1, 1)
+    lab.age()
+    lab.archiver().run()
+    item = lab.raw("s/1", 2)
+    written(lab, 1, 1)
+    del item[name]
+    lab.put_raw(item)
+    lab.age()
+
+    lab.archiver().run()
+
+    assert len(lab.stuck) == 1
+    assert standing(lab) == [2, 3, 4]
 
 
 def test_a_commit_that_is_nowhere_stops_its_partition(lab):

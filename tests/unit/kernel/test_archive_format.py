@@ -15,6 +15,7 @@ from holdfast.archive.format import (
     CutShort,
     FooterChanged,
     FrameChanged,
+    NotACommit,
     NotAnArchive,
     Placed,
     Range,
@@ -185,6 +186,28 @@ def test_a_frame_that_holds_other_versions_than_its_piece_says_is_refused(rows):
 
     with pytest.raises(FrameChanged):
         read_frame(piece, frame)
+
+
+@pytest.mark.parametrize(
+    ("frame", "error"),
+    [
+        (b"", FrameChanged),
+        (form._ENCODER.encode("no rows"), FrameChanged),
+        (form._ENCODER.encode([{"sk": 4}]), NotACommit),
+        (form._ENCODER.encode([row(4, 2) | {"rt": "noon"}]), NotACommit),
+    ],
+)
+def test_a_frame_that_holds_no_commits_is_refused_whatever_its_digest(frame, error):
+    piece = msgspec.structs.replace(write(HELD, COMMITS)[1][0], digest=sha256(frame).digest())
+
+    with pytest.raises(error):
+        read_frame(piece, frame)
+
+
+def test_a_footer_that_says_something_else_is_refused_whatever_its_digest():
+    for footer in (b"", msgspec.msgpack.encode([]), msgspec.msgpack.encode({"v": 1})):
+        with pytest.raises(FooterChanged):
+            read_footer(HEAD + footer + sha256(footer).digest() + len(footer).to_bytes(8, "big") + END)
 
 
 @pytest.mark.parametrize("shift", [1, -1])

@@ -12,12 +12,14 @@ object needs nothing else to read it, and a frame can be read without the rest o
 """
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import pairwise
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
+from holdfast.clock import to_micros
 from holdfast.dynamodb.attributes import ordered
 from holdfast.objects import Damaged
 
@@ -50,6 +52,33 @@ class FooterChanged(Damaged):
 
 class FrameChanged(Damaged):
     """A frame is not what was written, or does not hold what the footer says."""
+
+
+class NotACommit(Damaged):
+    """A row lacks what every commit has, or has it in another form."""
+
+
+_FIRST_MOMENT: Final = to_micros(datetime.min.replace(tzinfo=UTC))
+_LAST_MOMENT: Final = to_micros(datetime.max.replace(tzinfo=UTC))
+
+Micros = Annotated[int, msgspec.Meta(ge=_FIRST_MOMENT, le=_LAST_MOMENT)]
+
+
+class _Whole(msgspec.Struct):
+    """What every commit has."""
+
+    sk: int
+    n: int
+    ev: bytes
+    commit_id: str
+    fp: bytes
+    actor: str
+    rt: Micros
+    tlo: Micros
+    thi: Micros
+    prev: bytes
+    root: bytes
+    hash: bytes
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -106,6 +135,20 @@ class Placed(msgspec.Struct, frozen=True):
         return last
 
 
+def checked(stream: str, row: Row) -> Row:
+    """
+    Let through a row that is a whole commit of *stream*, whatever it says.
+
+    Raises:
+        NotACommit
+    """
+    try:
+        msgspec.convert(row, _Whole, builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise NotACommit(f"Version {row.get('sk')} of {stream!r} is no whole commit: {error}.") from error
+    return row
+
+
 def version_of(row: Row) -> int:
     """Say which version a commit ends at."""
     last: int = row["sk"] + row["n"] - 1
@@ -113,14 +156,19 @@ def version_of(row: Row) -> int:
 
 
 def write(held: Range, commits: Iterable[Placed]) -> tuple[bytes, tuple[Piece, ...]]:
-    """Write *commits*, which come in the order of the log, as the one object of their range."""
+    """
+    Write *commits*, which come in the order of the log, as the one object of their range.
+
+    Raises:
+        NotACommit
+    """
     streams: dict[str, list[Placed]] = {}
     for commit in commits:
         streams.setdefault(commit.stream, []).append(commit)
     body, pieces = bytearray(HEAD), list[Piece]()
     for stream in streams.values():
         for members in _framed(stream):
-            frame = _ENCODER.encode([commit.row for commit in members])
+            frame = _frame_of(members)
             pieces.append(_piece(members, len(body), frame))
             body += frame
     footer = _ENCODER.encode(Footer(held, tuple(pieces)))
@@ -163,11 +211,14 @@ def read_frame(piece: Piece, frame: bytes) -> list[Row]:
     Read the commits of one frame.
 
     Raises:
-        FrameChanged
+        FrameChanged, NotACommit
     """
     if sha256(frame).digest() != piece.digest:
         raise FrameChanged(f"The frame of {piece.stream!r} from version {piece.first_version} lacks its digest.")
-    rows = _ROWS.decode(frame)
+    try:
+        rows = [checked(piece.stream, row) for row in _ROWS.decode(frame)]
+    except msgspec.MsgspecError as error:
+        raise FrameChanged(f"The frame of {piece.stream!r} holds no commits.") from error
     follow = all(version_of(before) + 1 == after["sk"] for before, after in pairwise(rows))
     if not rows or not follow or (rows[0]["sk"], version_of(rows[-1])) != (piece.first_version, piece.version):
         raise FrameChanged(f"The frame of {piece.stream!r} does not hold versions {piece.first_version} on.")
@@ -179,7 +230,7 @@ def read_whole(body: bytes) -> Iterator[tuple[Piece, list[Row]]]:
     Read everything that an object holds, frame by frame.
 
     Raises:
-        NotAnArchive, CutShort, FooterChanged, FrameChanged
+        NotAnArchive, CutShort, FooterChanged, FrameChanged, NotACommit
     """
     for piece in read_footer(body).pieces:
         yield piece, read_frame(piece, body[piece.offset : piece.offset + piece.length])
@@ -197,6 +248,13 @@ def _framed(commits: Iterable[Placed]) -> Iterator[list[Placed]]:
         yield members
 
 
+def _frame_of(members: list[Placed]) -> bytes:
+    try:
+        return _ENCODER.encode([commit.row for commit in members])
+    except OverflowError as error:
+        raise NotACommit(f"A number in a commit of {members[0].stream!r} is none that commits have.") from error
+
+
 def _piece(members: list[Placed], offset: int, frame: bytes) -> Piece:
     return Piece(
         stream=members[0].stream,
@@ -212,9 +270,12 @@ def _piece(members: list[Placed], offset: int, frame: bytes) -> Piece:
 
 
 def _footer_of(packed: bytes) -> Footer:
-    if msgspec.msgpack.decode(packed, type=_Versioned).v != 1:
-        raise NotAnArchive("This archive object is of a later version.")
-    return msgspec.msgpack.decode(packed, type=Footer)
+    try:
+        if msgspec.msgpack.decode(packed, type=_Versioned).v == 1:
+            return msgspec.msgpack.decode(packed, type=Footer)
+    except msgspec.MsgspecError as error:
+        raise FooterChanged("The footer says nothing of an archive.") from error
+    raise NotAnArchive("This archive object is of a later version.")
 
 
 class _Versioned(msgspec.Struct):

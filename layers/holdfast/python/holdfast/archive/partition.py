@@ -2,8 +2,9 @@
 Moving one range of a log partition out of the table: six steps, of which each may be the last that happens.
 
     1  choose a range that is old enough, and write down where it ends: whoever goes on takes the same one
-    2  write its commits as one object, under a key named after the range
-    3  read the object back whole, and compute every commit's leaf anew: it must be the log's
+    2  compute every commit's leaf anew, which must be the log's, and write the commits as one object, under a key named
+       after the range
+    3  read the object back whole, and compare it; whatever else stands there is proven like that, too
     4  put the rows by which its commits are found
     5  remove each commit from the table, if it still is what the object holds; never the newest of its stream
     6  write down that the range is archived
@@ -25,7 +26,7 @@ from typing import Final
 import msgspec
 
 from holdfast.archive.contents import Contents, prove
-from holdfast.archive.format import Placed, Range, Row, write
+from holdfast.archive.format import Placed, Range, Row, checked, write
 from holdfast.archive.rows import Cursor, cursor_key, cursor_of, cursor_row, object_row, piece_row
 from holdfast.clock import MICROSECOND, from_micros, to_micros
 from holdfast.dynamodb.attributes import ordered
@@ -156,14 +157,17 @@ class Partition:
         """Write the object unless it stands, and read it back."""
         entries, held = self._range(cursor)
         body = self.objects.get(held.key)
-        if body is None:
-            made, _ = write(held, planned or self._commits(entries))
-            # Something else may stand there by now. Whatever it is, it is read back, and counts if it is the log's.
-            self.objects.put_new(held.key, made)
-            body = self.objects.get(held.key)
+        if body is not None:
+            return prove(body, held, entries)
+        made, _ = write(held, planned or self._commits(entries))
+        # Proven first: what is written stands for ever, and a commit that is damaged may be mended.
+        contents = prove(made, held, entries)
+        # Something else may stand there by now. Whatever it is, it is read back, and counts if it is the log's.
+        self.objects.put_new(held.key, made)
+        body = self.objects.get(held.key)
         if body is None:
             raise Damaged(f"{held.key} was written, and is not there.")
-        return prove(body, held, entries)
+        return contents if body == made else prove(body, held, entries)
 
     def _is_overtaken(self, cursor: Cursor) -> bool:
         """Tell whether somebody else is further with this range: commits are removed once its object stands."""
@@ -192,6 +196,7 @@ class Partition:
 
         Raises:
             Lost: the table does not have one.
+            Damaged: what it has is no whole commit, or of another length.
         """
         left = iter(entries)
         while batch := list(islice(left, COMMITS_MAX)):
@@ -203,7 +208,12 @@ class Partition:
             for entry, place in zip(batch, places, strict=True):
                 if place not in rows:
                     raise Lost(f"{self.tenant}: commit {place[2]} of {entry.reference.stream!r}")
-                yield Placed(entry.reference.stream, entry.position, _unkeyed(rows[place]))
+                stream, row = entry.reference.stream, _unkeyed(rows[place])
+                if checked(stream, row)["n"] != entry.reference.events:
+                    raise Tampered(
+                        f"Version {row['sk']} of {stream!r} holds another number of events than the log says."
+                    )
+                yield Placed(stream, entry.position, row)
 
     def _stream_key(self, stream: str) -> str:
         return f"S#{self.tenant}#{stream}"
@@ -239,7 +249,7 @@ class Partition:
         pk = self._stream_key(stream)
         # One more than could go, and one that stayed as the newest when an earlier range was archived.
         standing = query(self.database, self.tables.commits, pk, limit=len(kept) + 2)
-        going = _going([_unkeyed(row) for row in standing], kept[-1])
+        going = [checked(stream, row) for row in _going([_unkeyed(row) for row in standing], kept[-1])]
         same = {row["sk"]: row for row in kept}
         for row in going:
             is_known = row == same[row["sk"]] if row["sk"] in same else row["hash"] == kept[0]["prev"]
