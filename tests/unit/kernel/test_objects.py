@@ -1,6 +1,8 @@
 """What a store of objects promises, in memory and on S3; and what S3's answers and silences mean."""
 
+import base64
 import hashlib
+import io
 import itertools
 import threading
 from collections.abc import Callable, Iterator
@@ -8,6 +10,7 @@ from typing import Any
 
 import pytest
 from botocore import exceptions as failures
+from botocore.awsrequest import AWSResponse
 from botocore.response import StreamingBody
 from moto import mock_aws
 
@@ -15,7 +18,7 @@ from holdfast import objects as module
 from holdfast.aws import client
 from holdfast.clock import ManualClock
 from holdfast.errors import Throttled, Unavailable, Uncertain
-from holdfast.objects import Damaged, MemoryObjects, Objects, S3Objects
+from holdfast.objects import CALLS, Damaged, MemoryObjects, Objects, S3Objects
 from holdfast.retry import deadline
 
 REGION = "us-east-1"
@@ -237,11 +240,28 @@ def test_a_put_whose_reply_was_lost_knows_itself(s3, faults):
     assert s3.get("a/1") == b"body"
 
 
-def test_a_put_that_cannot_look_at_what_stands_is_uncertain(s3, faults):
+@pytest.mark.parametrize("silence", [PASSING["no answer"], refusing(403, "ExpiredToken")])
+def test_a_put_that_cannot_look_at_what_stands_is_uncertain(s3, faults, silence):
     faults["put_object"] = [losing_the_reply]
-    faults["get_object"] = [PASSING["no answer"]] * 100
+    faults["get_object"] = [silence] * 100
 
     with pytest.raises(Uncertain):
+        s3.put_new("a/1", b"body")
+
+
+def test_a_put_that_was_refused_when_its_reply_had_been_lost_is_uncertain(s3, faults):
+    faults["put_object"] = [losing_the_reply, refusing(403, "ExpiredToken")]
+
+    with pytest.raises(Uncertain):
+        s3.put_new("a/1", b"body")
+    assert s3.put_new("a/1", b"body")
+
+
+@pytest.mark.parametrize("before", [[], [PASSING["a throttle"]]])
+def test_a_put_that_was_refused_before_anything_can_have_happened_is_refused(s3, faults, before):
+    faults["put_object"] = [*before, refusing(403, "AccessDenied")]
+
+    with pytest.raises(Exception, match="AccessDenied"):
         s3.put_new("a/1", b"body")
 
 
@@ -269,12 +289,66 @@ def test_a_body_that_is_always_cut_short_is_never_given(s3, faults):
         s3.get("a/1")
 
 
-def test_bytes_that_are_not_those_that_were_put_are_damage(s3, faults):
+def test_bytes_that_are_not_those_that_were_put_are_damage_where_the_store_tells_no_checksum(s3, faults):
     s3.put_new("a/1", b"body")
     faults["get_object"] = [changing_the_body]
 
     with pytest.raises(Damaged):
         s3.get("a/1")
+
+
+class Sending:
+    """What S3 sends, byte by byte: botocore itself reads it, and compares it with the checksum that comes with it."""
+
+    def __init__(self, *bodies: bytes, told_of: bytes = b"body", put: bytes = b"body") -> None:
+        self.left = list(bodies)
+        self.headers = {
+            "x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(told_of).digest()).decode(),
+            "x-amz-meta-sha256": hashlib.sha256(put).hexdigest(),
+        }
+
+    def __call__(self, request: Any, **_: Any) -> AWSResponse:
+        body = self.left.pop(0)
+        headers: Any = {**self.headers, "Content-Length": str(len(body))}
+        return AWSResponse(request.url, 200, headers, io.BytesIO(body))
+
+
+@pytest.fixture
+def sending(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Sending], S3Objects]]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    made = client.__wrapped__("s3", region=REGION)
+    monkeypatch.setattr(module, "client", lambda *_args, **_rest: made)
+
+    def send(wire: Sending) -> S3Objects:
+        made.meta.events.register_first("before-send.s3.GetObject", wire)
+        return S3Objects("bucket", ManualClock(), region=REGION)
+
+    yield send
+    made.close()
+
+
+def test_what_botocore_finds_changed_on_its_way_is_asked_for_again(sending):
+    wire = Sending(b"bodX", b"bXdy", b"body")
+
+    assert sending(wire).get("a/1") == b"body"
+    assert wire.left == []
+
+
+def test_what_always_comes_changed_is_never_given(sending):
+    wire = Sending(*[b"bodX"] * 100)
+
+    with pytest.raises(Unavailable):
+        sending(wire).get("a/1")
+    assert len(wire.left) == 100 - CALLS.attempts_max
+
+
+def test_what_comes_as_it_stands_and_is_not_what_was_put_is_damage(sending):
+    wire = Sending(b"else", b"else", told_of=b"else")
+
+    with pytest.raises(Damaged):
+        sending(wire).get("a/1")
+    assert len(wire.left) == 1
 
 
 def test_an_object_that_was_replaced_behind_our_back_is_damage(s3, account):

@@ -53,7 +53,7 @@ class Objects(Protocol):
         False: something else stands there, and stays. Repeating is safe: who meets its own bytes is answered True.
 
         Raises:
-            Uncertain: it may have been written; repeat with the same bytes.
+            Uncertain: it may have been written, whatever a later attempt was told; repeat with the same bytes.
         """
 
     def get(self, key: str) -> bytes | None:
@@ -144,25 +144,35 @@ class S3Objects:
             "ChecksumSHA256": base64.b64encode(digest.digest()).decode(),
             "Metadata": {DIGEST: digest.hexdigest()},
         }
-        try:
-            self._repeat(lambda: self._call("put_object", request))
-        except _Refused as refusal:
-            if refusal.status != HTTPStatus.PRECONDITION_FAILED:
+        may_have_happened = False
+
+        def attempt() -> None:
+            nonlocal may_have_happened
+            try:
+                self._call("put_object", request)
+            except _Passing as passing:
+                may_have_happened = may_have_happened or not passing.is_throttle
                 raise
-            return self._is_own(key, body)
+
+        try:
+            self._repeat(attempt)
+        except _Refused as refusal:
+            if refusal.status == HTTPStatus.PRECONDITION_FAILED:
+                return self._is_own(key, body)
+            if may_have_happened:
+                raise _outcome_unknown(key) from refusal
+            raise
         except _Passing as error:
             raise _outcome_unknown(key) from error
         return True
 
     def get(self, key: str) -> bytes | None:
         def attempt() -> bytes:
+            # botocore compares the body with the checksum that S3 tells: what differs was changed on its way.
             answer, body = self._body({"Key": key, "ChecksumMode": "ENABLED"})
-            digest = sha256(body).digest()
-            if answer["Metadata"].get(DIGEST, digest.hex()) != digest.hex():
+            digest = sha256(body).hexdigest()
+            if answer["Metadata"].get(DIGEST, digest) != digest:
                 raise Damaged(f"{key} is not what was written under this key.")
-            told = answer.get("ChecksumSHA256")
-            if told not in (None, base64.b64encode(digest).decode()):
-                raise _Passing(f"{key} was changed on its way.")
             return body
 
         try:
@@ -198,7 +208,7 @@ class S3Objects:
         """Look at what stands where nothing should: it may be our own, from an attempt whose reply was lost."""
         try:
             return self.get(key) == body
-        except (Throttled, Unavailable) as error:
+        except (Throttled, Unavailable, _Refused) as error:
             raise _outcome_unknown(key) from error
 
     def _body(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -247,6 +257,7 @@ def _told() -> Iterator[None]:
                 failures.HTTPClientError()
                 | failures.ConnectionError()
                 | failures.IncompleteReadError()
+                | failures.FlexibleChecksumError()
                 | ResponseParserError()
             ):
                 raise _Passing(type(error).__name__) from error
