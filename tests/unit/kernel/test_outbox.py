@@ -278,14 +278,16 @@ def test_a_message_is_never_to_blame_for_a_target_that_stays_busy_or_shut(wired,
     assert len(wire.calls) == 4
 
 
-def test_a_message_that_fails_on_is_refused_when_the_budget_is_spent(wired):
-    failing = taken(1, failed=[{"Id": "0", "SenderFault": False, "Code": "InternalError"}])
-    alone = taken(failed=[{"Id": "0", "SenderFault": False, "Code": "InternalError"}])
-    outbox, wire = wired(failing, alone, alone, alone)
+@pytest.mark.parametrize(
+    "failed", [[{"Id": "0", "SenderFault": False, "Code": "InternalError"}], [{"Id": "0", "Code": "InternalError"}], []]
+)
+def test_what_fails_on_and_is_blamed_on_no_message_makes_its_target_unavailable(wired, failed):
+    """As when a target fails for a while, and tells so entry by entry: no stream is to be parked for it."""
+    blamed = {"Id": "2", "SenderFault": True, "Code": "InvalidMessageContents"}
+    outbox, wire = wired(taken(1, failed=[*failed, blamed]), *[taken(failed=failed)] * 3)
 
-    (refused,) = outbox.to_queue(QUEUE, [message("a"), message("b")])
-
-    assert refused.index == 0
+    with pytest.raises(Unavailable, match="target_unavailable"):
+        outbox.to_queue(QUEUE, [message("a"), message("b"), message("c")])
     assert len(wire.calls) == 4
 
 

@@ -1,8 +1,10 @@
 """
 The outbox on AWS: EventBridge, SQS and SNS, a batch at a time.
 
-A batch is taken in part at any time. What was not taken is sent again within a budget; of what then remains, a queue's
-or topic's answer says whether the message is to blame (it is told as refused) or the target (nobody is).
+A batch is taken in part at any time. What was not taken is sent again within a budget. A message is told as refused
+only where the answer blames it; whatever else remains makes its target unavailable. So a failure of the target, told
+entry by entry, parks no stream. A message that a target never takes and never blames holds up what is sent there:
+somebody has to look, for which there is an alarm, instead of at every stream after an outage.
 """
 
 import re
@@ -67,8 +69,8 @@ class _ContentRefused(Exception):
 @dataclass(frozen=True)
 class _Failure:
     reason: str
-    is_final: bool = False
-    is_of_target: bool = False
+    is_of_message: bool = False
+    """Whether it would fail again, whenever it is sent."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class AwsOutbox:
         unavailable = partial(_unavailable, "bus_unavailable", self.bus)
         for batch in list(_batches([self._entry(event) for event in events])):
             try:
-                left = self._offered(batch, self._put, unavailable=unavailable)
+                _, left = self._offered(batch, self._put, unavailable=unavailable)
             except _ContentRefused as error:
                 raise unavailable(str(error)) from error
             if left:
@@ -134,16 +136,15 @@ class AwsOutbox:
 
         def offer(batch: Sequence[tuple[int, Message]]) -> Mapping[int, str]:
             try:
-                left = self._offered(batch, attempt, unavailable=unavailable)
+                refused, left = self._offered(batch, attempt, unavailable=unavailable)
             except _ContentRefused as error:
                 if len(batch) == 1:
                     return {batch[0][0]: str(error)}
                 # One of them is to blame, and nobody says which; their groups differ, so each may go alone.
                 return {place: reason for each in batch for place, reason in offer([each]).items()}
-            for _, failure in left:
-                if failure.is_of_target:
-                    raise unavailable(failure.reason)
-            return {place: failure.reason for (place, _), failure in left}
+            if left:
+                raise unavailable(left[0][1].reason)
+            return {place: failure.reason for (place, _), failure in refused}
 
         return send_in_order(
             messages, lambda batch: offer(list(enumerate(batch))), message_bytes_max=MESSAGE_BYTES_MAX[target.service]
@@ -176,16 +177,18 @@ class AwsOutbox:
         call: Callable[[Sequence[T]], Sequence[_Failure | None]],
         *,
         unavailable: Callable[[str], Unavailable],
-    ) -> list[tuple[T, _Failure]]:
+    ) -> tuple[list[tuple[T, _Failure]], list[tuple[T, _Failure]]]:
         """
-        Offer *items* until all are taken or the budget is spent; answer those that remain, with the reason.
+        Offer *items* until all are taken or the budget is spent.
+
+        Answers those that are themselves to blame, and those that remain, each with the reason.
 
         Raises:
             Unavailable: whoever is called does not answer, or answers that none of its callers has a right.
             _ContentRefused: the call as a whole is refused for something in it.
         """
         left = list(items)
-        final: list[tuple[T, _Failure]] = []
+        refused: list[tuple[T, _Failure]] = []
         passing: list[tuple[T, _Failure]] = []
 
         def attempt() -> None:
@@ -193,8 +196,8 @@ class AwsOutbox:
             passing = []
             told = _named(lambda: call(left), unavailable)
             failed = [(item, failure) for item, failure in zip(left, told, strict=True) if failure]
-            final.extend(each for each in failed if each[1].is_final)
-            passing = [each for each in failed if not each[1].is_final]
+            refused.extend(each for each in failed if each[1].is_of_message)
+            passing = [each for each in failed if not each[1].is_of_message]
             left = [item for item, _ in passing]
             if left:
                 raise _Passing(passing[0][1].reason)
@@ -204,7 +207,7 @@ class AwsOutbox:
         except _Passing as error:
             if not passing:  # the last attempt got no answer at all
                 raise unavailable(str(error)) from error
-        return final + passing
+        return refused, passing
 
 
 def _named(call: Callable[[], T], unavailable: Callable[[str], Unavailable]) -> T:
@@ -249,9 +252,8 @@ def _told(answer: Mapping[str, Any], count: int) -> list[_Failure | None]:
 def _failure_of(entry: Mapping[str, Any] | None) -> _Failure:
     if entry is None:
         return _Failure("the answer does not tell of it")
-    is_of_target = bool(_OF_TARGET.search(entry["Code"]))
-    is_final = bool(entry.get("SenderFault")) and not is_of_target
-    return _Failure(f"{entry['Code']}: {entry.get('Message', '')}", is_final, is_of_target)
+    is_of_message = bool(entry.get("SenderFault")) and not _OF_TARGET.search(entry["Code"])
+    return _Failure(f"{entry['Code']}: {entry.get('Message', '')}", is_of_message)
 
 
 def _batches(entries: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
