@@ -206,10 +206,10 @@ class ExportLines:
         return self.exporter.page(partition, from_leaf, place)
 
 
-def snapshots_of(tenant: str) -> Snapshots:
+def snapshots_of(tenant: str, on_damaged: Callable[[Exception], None] = lambda _error: None) -> Snapshots:
     """Keep and use snapshots as the function itself, whoever asked."""
     store = event_stores().of(tenant, f"holdfast:{SERVICE}")
-    return Snapshots(database(), tables(), tenant, store, archive_objects(), sealer_of(tenant))
+    return Snapshots(database(), tables(), tenant, store, archive_objects(), sealer_of(tenant), on_damaged)
 
 
 def rebuilds() -> Rebuilds:

@@ -13,6 +13,7 @@ from holdfast.clock import from_text
 from holdfast.errors import Invalid
 from holdfast.http import Api, Caller, Header
 from holdfast.http.faults import WHOLE_NUMBER
+from holdfast.snapshots import Snapshots
 from holdfast.streams import check_stream
 
 app = Api("audit", title="Holdfast audit trail", version="1", on_bug=tell_of_damage)
@@ -42,7 +43,12 @@ _WAIT_FOR = re.compile(r"(?P<stream>.+)@(?P<version>[0-9]{1,16})")
 def trail(caller: Caller) -> AuditTrail:
     """Wire the service to the caller's own streams."""
     store = adapters.event_stores().of(caller.tenant, caller.subject)
-    return AuditTrail(store, adapters.sealer_of(caller.tenant), adapters.snapshots_of(caller.tenant))
+    return AuditTrail(store, adapters.sealer_of(caller.tenant), snapshots(caller.tenant))
+
+
+def snapshots(tenant: str) -> Snapshots:
+    """Use a tenant's snapshots, and tell of those that are damaged."""
+    return adapters.snapshots_of(tenant, lambda error: tell_of_damage(error, "snapshots", tenant))
 
 
 def read_models(caller: Caller) -> ReadModels:

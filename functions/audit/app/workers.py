@@ -23,7 +23,7 @@ from functions.audit.app.announcing import (
     tell_of_damage,
     telling_of_damage,
 )
-from functions.audit.app.door import app
+from functions.audit.app.door import app, snapshots
 from holdfast import telemetry, triggers
 from holdfast.errors import Unavailable
 from holdfast.log import Head, heads
@@ -207,7 +207,7 @@ def _keep(tenant: str, stream: str) -> bool:
     """Make the snapshots that are due; tell whether that was all. They are shortcuts: a failure holds up nothing."""
     try:
         with telling_of_damage("snapshots"):
-            return adapters.snapshots_of(tenant).keep(stream, domain.reducers.of(stream)).is_done
+            return snapshots(tenant).keep(stream, domain.reducers.of(stream)).is_done
     except Exception:  # noqa: BLE001 - a state that is too large, a key that cannot be had: they are looked for again
         telemetry.logger().exception("A snapshot was not made.", tenant=tenant, stream=stream)
         return True

@@ -13,6 +13,9 @@ from functions.audit.app import announcing, tail, workers
 from holdfast.anchors import Inconsistent
 from holdfast.broadcast import Broadcast
 from holdfast.cloudevents import check
+from holdfast.dynamodb.attributes import ordered
+from holdfast.dynamodb.batches import put_many
+from holdfast.dynamodb.reads import get
 from holdfast.envelope import MemoryKeyRing
 from holdfast.errors import Unavailable
 from holdfast.ids import derived
@@ -303,6 +306,24 @@ def test_content_that_was_forged_is_told_of(audit):
     assert audit.door.events()[0] == 500
 
     assert [each["data"]["kind"] for each in told(audit, "integrity.failed")] == ["Forged"]
+
+
+def test_a_damaged_snapshot_is_told_of_and_the_state_is_answered_all_the_same(audit):
+    for number in range(3):
+        audit.append("orders/1", *(event(250 * number + n, data={"n": n}) for n in range(250)))
+    audit.settle()
+    reducer = domain.reducers.of("orders/1")
+    (version,) = adapters.snapshots_of(audit.lab.tenant).keep("orders/1", reducer).versions
+    pk = f"N#{audit.lab.tenant}#{reducer.label}#orders/1"
+    row = get(audit.lab.database(), audit.lab.tables.log, pk, ordered(version))
+    assert row is not None
+    put_many(audit.lab.database(), audit.lab.tables.log, [row | {"state": b"damaged"}])
+
+    status, answer, _ = audit.door.state()
+
+    assert (status, answer["state"], answer["version"]) == (200, {"n": 249}, 750)
+    (found,) = told(audit, "integrity.failed")
+    assert (found["tenant"], found["subject"], found["data"]["kind"]) == (audit.lab.tenant, "snapshots", "Damaged")
 
 
 def test_damage_that_a_subscriber_or_a_tail_meets_is_told_of(audit, monkeypatch):

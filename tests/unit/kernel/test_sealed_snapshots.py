@@ -12,6 +12,7 @@ import pytest
 from holdfast import snapshots
 from holdfast.dynamodb.attributes import from_item, to_item
 from holdfast.dynamodb.reads import get
+from holdfast.envelope import Forged
 from holdfast.folds import MERGE_PATCH, Folded, Within, fold
 from holdfast.snapshots import Kept
 from holdfast.subjects import KEY_AGE_MAX, SubjectKeys
@@ -165,7 +166,7 @@ def test_content_of_two_subjects_is_kept_in_no_snapshot(world):
     assert world.folded_of(Within()) == 500  # bob's
 
 
-def test_a_snapshot_that_was_changed_or_put_elsewhere_is_not_used(world):
+def test_a_snapshot_that_was_changed_or_put_elsewhere_is_told_of_and_the_one_before_it_is_used(world):
     world.grow(4, "ann")
     first, *_ = world.keep().versions
     pk = f"N#made#{MERGE_PATCH.label}#{STREAM}"
@@ -174,9 +175,11 @@ def test_a_snapshot_that_was_changed_or_put_elsewhere_is_not_used(world):
     elsewhere = row | {"sk": f"{first + BATCH:016d}"}
     changed = row | {"sk": f"{first + 2 * BATCH:016d}", "state": row["state"][:-1] + b"?"}
 
-    for forged in (elsewhere, changed):
+    for count, forged in enumerate((elsewhere, changed), 1):
         world.transport.call("PutItem", {"TableName": "log", "Item": to_item(forged)})
-        assert world.folded_of(Within()) == world.version
+        world.damaged.clear()
+        assert world.folded_of(Within()) == world.version - first
+        assert [type(error) for error in world.damaged] == [Forged] * count
 
 
 def test_a_state_too_large_for_a_row_lies_beside_it_sealed(world, monkeypatch):

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import zlib
 from datetime import timedelta
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 from holdfast import snapshots
 from holdfast.clock import ManualClock
 from holdfast.dynamodb import Database, DynamoEventStores
+from holdfast.dynamodb.attributes import ordered, to_item
+from holdfast.dynamodb.reads import get
 from holdfast.folds import MERGE_PATCH, Folded, Reducer, Reducers, Within
 from holdfast.log import Hint, Indexer
-from holdfast.objects import MemoryObjects
+from holdfast.objects import Damaged, MemoryObjects
 from holdfast.retry import deadline
 from holdfast.snapshots import Kept, Snapshots
 from holdfast.streams import RawCodec
@@ -59,6 +62,7 @@ class World:
         self.database = Database.connect(self.transport, self.clock)
         self.stores = DynamoEventStores(self.database, RawCodec(), self.tables)
         self.objects = MemoryObjects()
+        self.damaged: list[Exception] = []
         self.sealer = memory_sealer(self.database, self.tables, "made")
         self.version = append_all(self.stores, self.clock, STREAM, history)
         if is_indexed:
@@ -68,7 +72,8 @@ class World:
 
     @property
     def snapshots(self) -> Snapshots:
-        return Snapshots(self.database, self.tables, "made", self.stores.of("made", "x"), self.objects, self.sealer)
+        store = self.stores.of("made", "x")
+        return Snapshots(self.database, self.tables, "made", store, self.objects, self.sealer, self.damaged.append)
 
     def index(self) -> None:
         broken: list[object] = []
@@ -315,6 +320,76 @@ def test_a_stream_of_one_event_commits_has_blocks_of_its_own():
         assert world.state(Within(version=version)).state == state_of(history, version=version)
     for change in history[::37]:
         assert world.state(Within(at=change.time)).state == state_of(history, at=change.time)
+
+
+def damage(world: World, version: int, **attributes: Any) -> None:
+    """Change a snapshot behind everybody's back."""
+    pk = f"N#made#{MERGE_PATCH.label}#{STREAM}"
+    row = get(world.database, world.tables.log, pk, ordered(version))
+    assert row is not None
+    world.transport.call("PutItem", {"TableName": "log", "Item": to_item(row | attributes)})
+
+
+def folded_of(world: World) -> int:
+    """Say how many events the newest state takes, and check it."""
+    applied = Applied()
+    assert world.state(Within(), applied.reducer()).state == state_of(world.history)
+    return len(applied)
+
+
+@pytest.mark.parametrize("state", [b"no packed bytes", zlib.compress(b"no state"), zlib.compress(b'{"state": 1}')])
+def test_a_snapshot_that_is_damaged_is_told_of_and_the_one_before_it_is_used(state):
+    world = World(list(changes(4_000)))
+    *_, before, newest = world.kept()
+    damage(world, newest, state=state)
+
+    assert folded_of(world) == 4_000 - before
+    assert [type(error) for error in world.damaged] == [Damaged]
+    assert str(newest) in str(world.damaged[0])
+    assert world.snapshots.keep(STREAM, MERGE_PATCH).is_done
+    assert world.kept()[-1] == newest
+
+
+def test_so_many_damaged_snapshots_are_looked_at_and_then_others_are_made_beside_them(monkeypatch):
+    monkeypatch.setattr(snapshots, "LOOKED_AT_MAX", 2)
+    world = World(list(changes(4_000)))
+    for version in world.kept():
+        damage(world, version, state=b"")
+
+    assert folded_of(world) == 4_000
+    assert len(world.damaged) == 2
+    assert world.snapshots.keep(STREAM, MERGE_PATCH).is_done
+    assert world.kept("NE") == world.kept()
+    assert folded_of(world) == 4_000 - world.kept()[-1]
+
+
+@pytest.mark.parametrize("body", [None, b"other bytes"], ids=["gone", "changed"])
+def test_a_snapshot_whose_object_is_damaged_is_told_of_and_the_one_before_it_is_used(monkeypatch, body):
+    class Strict(MemoryObjects):
+        """As a bucket, whose objects carry digests."""
+
+        def get(self, key: str) -> bytes | None:
+            if super().get(key) == b"other bytes":
+                raise Damaged(f"{key} is not what was written under this key.")
+            return super().get(key)
+
+        def put_new(self, key: str, body: bytes) -> bool:
+            return super().put_new(key, body) or self.get(key) == body
+
+    monkeypatch.setattr(snapshots, "INLINE_BYTES_MAX", 10)
+    world = World(list(changes(4_000)), keep=False)
+    world.objects = Strict()
+    world.snapshots.keep(STREAM, MERGE_PATCH)
+    *_, before, newest = world.kept()
+    key = max(world.objects.keys("snapshots/"))
+    del world.objects._bodies[key]
+    if body:
+        world.objects._bodies[key] = body
+
+    assert folded_of(world) == 4_000 - before
+    assert [type(error) for error in world.damaged] == [Damaged]
+    assert world.snapshots.keep(STREAM, MERGE_PATCH).is_done
+    assert world.kept()[-1] == newest
 
 
 def test_a_state_too_large_for_a_row_lies_beside_it():

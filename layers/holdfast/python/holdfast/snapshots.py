@@ -2,10 +2,10 @@
 Snapshots: folds that are kept, so that a state is read and not computed again from the first event.
 
 A snapshot is of a stream, a reducer with its version, and a version at which a block of the stream closed; what it
-was made of never changes, so neither does it. It is only ever a shortcut: whoever finds none, or one of an older
-reducer, folds more events. Snapshots are made so far apart that they at most double what a stream takes, and so close
-that loading one reads about twice its bytes, wherever in the stream that is: also a log that follows late leaves none
-out.
+was made of never changes, so neither does it. It is only ever a shortcut: whoever finds none, one of an older reducer,
+or one that is damaged, which is told of, folds more events. Snapshots are made so far apart that they at most double
+what a stream takes, and so close that loading one reads about twice its bytes, wherever in the stream that is: also a
+log that follows late leaves none out.
 
 A fold that sealed content has gone into is such content. Of one data subject's it is kept under that subject's key, and
 nobody opens it once that is destroyed. Of several subjects' none is kept: it would have to be destroyed with each of
@@ -13,7 +13,7 @@ their keys. What is made after an erasure lies in a second chain beside the one 
 """
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -33,7 +33,7 @@ from holdfast.log.blocks import Block
 from holdfast.log.history import Bounds, History
 from holdfast.log.reader import LogReader
 from holdfast.log.values import SOLE
-from holdfast.objects import Objects
+from holdfast.objects import Damaged, Objects
 from holdfast.retry import seconds_left
 from holdfast.sealing import Sealer
 from holdfast.streams import Commit, EventStore
@@ -46,6 +46,8 @@ READ_ALONG: Final = 500
 """Versions read beyond the one asked for near the end: a stream that ends among them is not asked where it ends."""
 INLINE_BYTES_MAX: Final = 300_000
 """Of a packed state that lies in its row; a larger one is an object."""
+LOOKED_AT_MAX: Final = 4
+"""Snapshots of one chain that are looked at, one before the other, until one is not damaged."""
 CHAINS: Final = ("N", "NE")
 """The snapshots of a stream; and those made since the first ones cannot be opened any more."""
 
@@ -87,6 +89,8 @@ class Snapshots:
     objects: Objects | None
     """Where states lie that no row holds; without it they are not kept."""
     sealer: Sealer
+    on_damaged: Callable[[Exception], None] = lambda _error: None
+    """Told, each time, of a snapshot that is not what was written; the one before it is used."""
 
     # ----- states
 
@@ -212,31 +216,50 @@ class Snapshots:
         until = None if version is None else ordered(version)
         for chain in CHAINS:
             pk = _key(chain, self.tenant, stream, reducer, 0)["pk"]
-            row = next(query(self.database, self.tables.log, pk, until=until, newest_first=True, limit=1), None)
-            if row is None:
-                return chain, NOTHING
-            snapshot = self._opened(row)
-            if snapshot:
+            rows = query(
+                self.database, self.tables.log, pk, until=until, newest_first=True, limit=LOOKED_AT_MAX, first_page=1
+            )
+            snapshot = self._first_opened(rows)
+            if snapshot is not None:
                 return chain, snapshot
         return None, NOTHING
 
+    def _first_opened(self, rows: Iterable[Row]) -> Snapshot | None:
+        """Open the first of *rows* that is not damaged; None if nobody can any more, or all that may be are damaged."""
+        damaged = 0
+        for row in rows:
+            try:
+                return self._opened(row)
+            except (Damaged, Forged) as error:
+                self.on_damaged(error)
+                damaged += 1
+        return None if damaged == LOOKED_AT_MAX else NOTHING
+
     def _opened(self, row: Row) -> Snapshot | None:
-        """Open a snapshot; None if nobody can."""
+        """
+        Open a snapshot; None if nobody can any more.
+
+        Raises:
+            Damaged, Forged: it is not what was written.
+        """
+        subject = row.get("subject")
+        key = None if subject is None else self.sealer.keys.peek(subject)
+        if subject is not None and not isinstance(key, DataKey):
+            return None
         packed = row["state"]
         if packed is None:
-            packed = self.objects.get(row["object"]) if self.objects else None
-        if packed is None:
-            return None
-        size_bytes, subject = len(packed), row.get("subject")
-        if subject is not None:
-            key = self.sealer.keys.peek(subject)
-            try:
-                packed = unseal(packed, key, self._context(row)) if isinstance(key, DataKey) else None
-            except Forged:
-                packed = None
-        if packed is None:
-            return None
-        folded = _FOLDED.decode(zlib.decompress(packed))
+            if self.objects is None:
+                return None
+            packed = self.objects.get(row["object"])
+            if packed is None:
+                raise Damaged(f"{row['object']} is not there.")
+        size_bytes = len(packed)
+        if isinstance(key, DataKey):
+            packed = unseal(packed, key, self._context(row))
+        try:
+            folded = _FOLDED.decode(zlib.decompress(packed))
+        except (zlib.error, msgspec.MsgspecError) as error:
+            raise Damaged(f"The snapshot {row['pk']!r} at version {int(row['sk'])} is no state.") from error
         return Snapshot(int(row["sk"]), row["stored"], size_bytes, folded)
 
     def _put(self, key: Row, end: Block, folded: Folded) -> Snapshot | None:
@@ -255,7 +278,10 @@ class Snapshots:
                 return None
             name = sha256(row["pk"].encode()).hexdigest()
             row |= {"state": None, "object": f"snapshots/{self.tenant}/{name}/{row['sk']}"}
-            self.objects.put_new(row["object"], packed)
+            try:
+                self.objects.put_new(row["object"], packed)
+            except Damaged as error:  # what stands there stays, and the next snapshot is made all the same
+                self.on_damaged(error)
         put_new(self.database, self.tables.log, to_item(row))
         return Snapshot(end.version, end.stored_bytes, len(packed), folded)
 
