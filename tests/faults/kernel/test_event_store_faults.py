@@ -15,6 +15,7 @@ from holdfast.dynamodb.transport import Answer, Busy, Refused, Rejected, Unknown
 from holdfast.dynamodb.writes import CALLS
 from holdfast.errors import Throttled, Unavailable, Uncertain
 from holdfast.streams import ANY, Append, AtLeast, Boundary, Is, Missing, Put, RawCodec, StaleStream, Update, transact
+from holdfast.streams.companions import Change
 from holdfast.testing import FAULTS, Crash, FaultyTransport, Fuse, at_every_crash
 from tests.dynamo_tables import REGION, TestTables, memory_stores, row_reader
 from tests.promises import event, events_of
@@ -307,9 +308,7 @@ def test_a_guarded_update_that_may_still_arrive_is_uncertain(database, calm, ten
     late: list[Callable[[], Answer]] = []
     key = balance_key(tenant)
     slow = Database.connect(Delays(database.transport, late, "UpdateItem"), ManualClock())
-    spend = Update(
-        "balances", key, (AtLeast("amount", 100), Missing("spent")), set={"spent": "me"}, add={"amount": -100}
-    )
+    spend = Change(key, (AtLeast("amount", 100), Missing("spent")), set={"spent": "me"}, add={"amount": -100})
 
     with pytest.raises(Uncertain):
         update_guarded(
@@ -319,7 +318,7 @@ def test_a_guarded_update_that_may_still_arrive_is_uncertain(database, calm, ten
 
 def test_a_guarded_update_recognises_itself(database, calm, tenant):
     key, table = balance_key(tenant), database.tables.of_role("balances")
-    spend = Update("balances", key, (Missing("spent"),), set={"spent": "me"}, add={"amount": -4})
+    spend = Change(key, (Missing("spent"),), set={"spent": "me"}, add={"amount": -4})
 
     def spent(plan: list[str | None], who: str = "me") -> tuple[bool, Any]:
         transport = FaultyTransport(database.transport, plan)

@@ -13,7 +13,7 @@ from holdfast.dynamodb.transport import Answer, Transport
 from holdfast.errors import NotFound, ServiceError
 from holdfast.log import partition_of
 from holdfast.outbox import MemoryOutbox, Refused
-from holdfast.streams import Is, Update
+from holdfast.streams.companions import Change, Is
 from holdfast.subscriptions import ATTEMPTS_MAX, Deliverer, rows
 from holdfast.testing import FAULTS, Crash, FaultyTransport, Fuse, Killed, at_every_crash, at_random
 from tests.soak import examples
@@ -346,7 +346,7 @@ def test_a_checkpoint_before_the_sending_is_caught(monkeypatch):
         place, _ = self._standing(track)
         if events:
             after = rows.Place(events[-1].position, place.recorded_at, place.standing, self.database.clock.now())
-            written(self, track.place_update(self._table, place, after), [])
+            written(self, track.place_change(place, after), [])
         return send(self, track, events)
 
     monkeypatch.setattr(Deliverer, "_written", too_early)
@@ -377,7 +377,7 @@ def test_a_batch_with_two_events_of_one_stream_is_caught(monkeypatch):
 
 def test_going_on_with_an_old_view_of_what_stands_still_is_caught(monkeypatch):
     """Without the guard, who believes that a stream stands still which has been freed passes what it never got."""
-    monkeypatch.setattr(rows.Track, "place_update", unguarded(rows.Track.place_update))
+    monkeypatch.setattr(rows.Track, "place_change", unguarded(rows.Track.place_change))
 
     def scenario() -> None:
         for at in range(1, CALLS_BESIDE_PARKED + 1):
@@ -386,14 +386,14 @@ def test_going_on_with_an_old_view_of_what_stands_still_is_caught(monkeypatch):
     assert "arrived" in caught(scenario)
 
 
-def unguarded(place_update: Any) -> Any:
-    def update(self: Any, table: str, before: Any, after: Any) -> Any:
-        made = place_update(self, table, before, after)
+def unguarded(place_change: Any) -> Any:
+    def change(self: Any, before: Any, after: Any) -> Any:
+        made = place_change(self, before, after)
         if not before.turns:
             return made
-        return Update(made.table, made.key, (Is("pk", made.key["pk"]),), set=made.set)
+        return Change(made.key, (Is("pk", made.key["pk"]),), set=made.set)
 
-    return update
+    return change
 
 
 def test_parking_at_once_is_caught(monkeypatch):

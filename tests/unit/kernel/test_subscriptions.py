@@ -485,7 +485,7 @@ def test_a_late_word_that_a_stream_was_told_of_does_not_hide_that_it_is_parked_a
     lab.settle(made)
     (stand,) = lab.all_stands(made)
     told = msgspec.structs.replace(stand, is_told=True)
-    late = Track(made, partition_of("s/1")).stand_update("operations", stand, told)
+    late = Track(made, partition_of("s/1")).stand_change(stand, told)
     lab.registry().redrive(made)
     lab.settle(made)
 

@@ -35,7 +35,7 @@ from holdfast.broadcast.posting import MESSAGE_BYTES_MAX, frames
 from holdfast.dynamodb.writes import update_guarded
 from holdfast.errors import Invalid, Throttled
 from holdfast.log.values import PARTITIONS
-from holdfast.streams.companions import Is, Update
+from holdfast.streams.companions import Change, Is
 from holdfast.streams.values import STREAM_NAME_MAX
 
 TOPIC: Final = "log"
@@ -267,8 +267,7 @@ class Tailing:
             if step is None:
                 return member, []
             mark, messages = step
-            move = Update(
-                table,
+            move = Change(
                 member.key,
                 when=(Is(f"c{run.partition}", before.cursor), Is("epoch", epoch)),
                 set={**_attributes(run.partition, mark), f"b{run.partition}": claim},

@@ -22,7 +22,7 @@ from holdfast.errors import NotFound, Unavailable
 from holdfast.log.heads import heads
 from holdfast.log.values import SOLE
 from holdfast.objects import Damaged, Objects
-from holdfast.streams.companions import Is, Missing, Row, Update
+from holdfast.streams.companions import Change, Is, Missing, Row
 from holdfast.streams.values import CLOCK_SKEW_MAX
 
 PREFIX: Final = "anchors/"
@@ -185,8 +185,7 @@ class Anchors:
 
         update_guarded(
             self.database,
-            Update(
-                table=self.tables.log,
+            Change(
                 key={"pk": POINTER, "sk": SOLE},
                 when=(Is("seq", before) if before else Missing("seq"),),
                 set={"seq": seq, "statement": anchor.digest},

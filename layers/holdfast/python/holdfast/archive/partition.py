@@ -38,7 +38,7 @@ from holdfast.dynamodb.writes import Database, clock_fault, delete_action, updat
 from holdfast.log.bodies import COMMITS_MAX, Lost
 from holdfast.log.values import SOLE, Entry, entries_of, segment_key
 from holdfast.objects import Damaged, Objects
-from holdfast.streams.companions import Is, Missing, Update
+from holdfast.streams.companions import Change, Is, Missing
 from holdfast.streams.values import CLOCK_SKEW_MAX
 
 RANGE_BYTES: Final = 8_000_000
@@ -141,8 +141,7 @@ class Partition:
         when = [Is("pos", before.position), Is("sealing", before.sealing)]
         if after.freed:
             when.append(Is("freed", before.freed))
-        change = Update(
-            table="",
+        change = Change(
             key={"pk": cursor_key(self.tenant, self.number), "sk": SOLE},
             when=(Missing("pos"),) if before == Cursor() else tuple(when),
             set=cursor_row(after),

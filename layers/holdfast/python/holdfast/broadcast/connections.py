@@ -29,7 +29,7 @@ from holdfast.dynamodb.reads import Row, get, query
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database, put_new, update_guarded
 from holdfast.errors import Denied, ServiceError, Throttled
-from holdfast.streams.companions import Is, Update
+from holdfast.streams.companions import Change, Is
 
 CONNECTION_SECONDS_MAX: Final = 2 * 3_600
 """API Gateway ends every connection by then; one whose token ends sooner ends with it."""
@@ -151,8 +151,7 @@ class Broadcast:
                 break  # it was forgotten meanwhile: the connection has ended
             if row["request"] == request_id:
                 return member_of(topic, row)
-            again = Update(
-                self.tables.views,
+            again = Change(
                 key,
                 when=(Is("epoch", row["epoch"]),),
                 set={**attributes, **ours, "epoch": row["epoch"] + 1},

@@ -18,7 +18,7 @@ from holdfast.dynamodb.reads import Row
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database, put_new, update_guarded
 from holdfast.errors import Denied
-from holdfast.streams.companions import AtLeast, Missing, Update
+from holdfast.streams.companions import AtLeast, Change, Missing
 
 TICKET_SECONDS: Final = 60
 """How long a ticket waits for its use."""
@@ -57,8 +57,7 @@ class Tickets:
             Uncertain: nobody knows; the ticket is spent. Ask for another.
         """
         if len(ticket) <= TICKET_CHARACTERS_MAX:
-            use = Update(
-                self.tables.views,
+            use = Change(
                 _key(ticket),
                 when=(Missing("used_by"), AtLeast("expires", _seconds(self.database.clock.now()) + 1)),
                 set={"used_by": connection_id},

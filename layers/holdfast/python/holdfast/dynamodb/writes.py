@@ -36,7 +36,7 @@ from holdfast.dynamodb.transport import (
 from holdfast.errors import ServiceError, Throttled, Unavailable, Uncertain
 from holdfast.ids import derived
 from holdfast.retry import Budget, repeat
-from holdfast.streams.companions import AtLeast, Check, Companion, Condition, Is, Missing, Put, Row, Update
+from holdfast.streams.companions import AtLeast, Change, Check, Companion, Condition, Is, Missing, Put, Row, Update
 
 CALLS: Final = Budget(attempts_max=8, seconds_max=12.0)
 """How often and how long one call is repeated. It ends well inside API Gateway's 29 s."""
@@ -260,7 +260,7 @@ def carry_out(database: Database, actions: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def update_guarded(
-    database: Database, update: Update, *, table: str, is_applied: Callable[[Row], bool]
+    database: Database, change: Change, *, table: str, is_applied: Callable[[Row], bool]
 ) -> tuple[bool, Row | None]:
     """
     Change one row if its conditions hold. They must not hold any more once it has been changed.
@@ -271,7 +271,7 @@ def update_guarded(
     Raises:
         Uncertain: it was refused, but an attempt without an answer may still arrive when it is allowed.
     """
-    request = update_action(table, update) | {
+    request = update_action(table, change) | {
         "ReturnValues": "ALL_NEW",
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
@@ -301,19 +301,19 @@ def put_action(table: str, item: AttributeMap) -> dict[str, Any]:
     }
 
 
-def update_action(table: str, update: Update) -> dict[str, Any]:
+def update_action(table: str, change: Change | Update) -> dict[str, Any]:
     expression = _Expression()
-    condition = expression.conditions(update.when)
+    condition = expression.conditions(change.when)
     clauses = []
-    if update.set:
+    if change.set:
         clauses.append(
-            "SET " + ", ".join(f"{expression.name(k)} = {expression.value(v)}" for k, v in update.set.items())
+            "SET " + ", ".join(f"{expression.name(k)} = {expression.value(v)}" for k, v in change.set.items())
         )
-    if update.add:
-        clauses.append("ADD " + ", ".join(f"{expression.name(k)} {expression.value(v)}" for k, v in update.add.items()))
+    if change.add:
+        clauses.append("ADD " + ", ".join(f"{expression.name(k)} {expression.value(v)}" for k, v in change.add.items()))
     return {
         "TableName": table,
-        "Key": to_item(update.key),
+        "Key": to_item(change.key),
         "UpdateExpression": " ".join(clauses),
         "ConditionExpression": condition,
         **expression.placeholders(),

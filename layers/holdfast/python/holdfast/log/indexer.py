@@ -40,7 +40,7 @@ from holdfast.log.values import (
 )
 from holdfast.proofs import TILE_HASHES, Frontier, leaf_hash
 from holdfast.retry import seconds_left
-from holdfast.streams.companions import Is, Update
+from holdfast.streams.companions import Change, Is
 from holdfast.streams.packing import header_of
 
 ACTIONS_MAX: Final = 96
@@ -237,7 +237,7 @@ class Indexer:
         key = {"pk": pk, "sk": SOLE}
         if before == 0:
             return {"Put": put_action(self.tables.log, to_item(key | row))}
-        return {"Update": update_action(self.tables.log, Update(self.tables.log, key, (Is(counter, before),), set=row))}
+        return {"Update": update_action(self.tables.log, Change(key, (Is(counter, before),), set=row))}
 
 
 def _fault(tenant: str, stream: str, before: Watermark, row: Row) -> str | None:

@@ -20,7 +20,7 @@ from holdfast.errors import Unavailable
 from holdfast.log.segments import entries
 from holdfast.log.values import Head, tile_key
 from holdfast.proofs import TILE_HASHES, Node, TileSpan, node_in_tile, tile_of, tile_root
-from holdfast.streams.companions import Is, Update
+from holdfast.streams.companions import Change, Is
 
 TILES_MAX: Final = 1_000
 """Tiles made in one call; the next call goes on."""
@@ -78,7 +78,7 @@ class Tiles:
         key, row = self._key(level, index), {"n": before + 1, "hashes": hashes}
         if before == 0:
             return {"Put": put_action(self.tables.log, to_item(key | row))}
-        return {"Update": update_action(self.tables.log, Update(self.tables.log, key, (Is("n", before),), set=row))}
+        return {"Update": update_action(self.tables.log, Change(key, (Is("n", before),), set=row))}
 
     def nodes(self, needed: Iterable[Node], head: Head) -> dict[Node, bytes]:
         """Read the hashes of perfect subtrees that lie within *head*; they never change."""

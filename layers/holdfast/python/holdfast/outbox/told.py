@@ -5,7 +5,7 @@ from typing import Final
 
 from holdfast.dynamodb.reads import get
 from holdfast.dynamodb.writes import Database, update_guarded
-from holdfast.streams.companions import Is, Missing, Row, Update
+from holdfast.streams.companions import Change, Is, Missing, Row
 
 TOLD_MAX: Final = 100
 """Told of in one call; the rest is for the next."""
@@ -33,13 +33,12 @@ class Told:
             return bool(row["told"] >= number)
 
         if number > told:
-            update = Update(
-                self.table,
+            change = Change(
                 {"pk": self.pk, "sk": self.sk},
                 (Is("told", told) if told else Missing("told"),),
                 set={"told": number},
             )
-            update_guarded(self.database, update, table=self.table, is_applied=is_applied)
+            update_guarded(self.database, change, table=self.table, is_applied=is_applied)
 
     def _number(self) -> int:
         row = get(self.database, self.table, self.pk, self.sk)

@@ -40,7 +40,7 @@ from holdfast.projections.rows import (
 )
 from holdfast.projections.views import Attributes, Checkpoint, Counting, Effect, Key, Listing, Recorded, View
 from holdfast.retry import seconds_left
-from holdfast.streams.companions import Is, Update
+from holdfast.streams.companions import Change, Is
 from holdfast.streams.packing import unpack
 
 SEGMENTS_FIRST: Final = 8
@@ -272,4 +272,4 @@ class Projector:
             return {"Put": put_action(self.tables.views, to_item(key | row))}
         # A redrive changes what is counted at the same position, so the position alone guards too little.
         when = (Is("pos", before.position), Is("digest", before.tally.digest), Is("parked", before.parked))
-        return {"Update": update_action(self.tables.views, Update(self.tables.views, key, when, set=row))}
+        return {"Update": update_action(self.tables.views, Change(key, when, set=row))}

@@ -34,7 +34,7 @@ from holdfast.projections.rows import (
     pointer_row,
 )
 from holdfast.projections.views import Checkpoint, View
-from holdfast.streams.companions import Check, Is, Missing, Update
+from holdfast.streams.companions import Change, Check, Is, Missing
 from holdfast.streams.rules import mismatch
 
 KEPT: Final = timedelta(days=7)
@@ -435,11 +435,11 @@ class Rebuilds:
         row = _row(msgspec.structs.replace(after, turns=before.turns + 1))
         key = {"pk": row.pop("pk"), "sk": row.pop("sk")}
         when = (Is("turns", before.turns),)
-        return {"Update": update_action(self.tables.views, Update(self.tables.views, key, when, set=row))}
+        return {"Update": update_action(self.tables.views, Change(key, when, set=row))}
 
     def _pointed(self, tenant: str, view: str, before: Pointer, after: Pointer) -> Mapping[str, Any]:
         pk, sk = pointer_key(view, tenant)
-        change = Update(self.tables.views, {"pk": pk, "sk": sk}, (Is("turns", before.turns),), set=pointer_row(after))
+        change = Change({"pk": pk, "sk": sk}, (Is("turns", before.turns),), set=pointer_row(after))
         return {"Update": update_action(self.tables.views, change)}
 
     def _pointer(self, tenant: str, view: str) -> Pointer:

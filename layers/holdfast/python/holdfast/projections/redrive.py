@@ -25,7 +25,7 @@ from holdfast.projections.projector import Projector, Step
 from holdfast.projections.rows import Generation, parked_key, parked_of, parked_row
 from holdfast.projections.views import Counting, Listing, View
 from holdfast.retry import seconds_left
-from holdfast.streams.companions import Is, Update
+from holdfast.streams.companions import Change, Is
 
 ROUNDS_MAX: Final = 10_000
 """Batches in one call."""
@@ -128,7 +128,7 @@ class Redrive:
     def _stands(self, step: Step, before: Parked, after: Parked) -> Mapping[str, Any]:
         row = parked_row(step.generation, after)
         key = {"pk": row.pop("pk"), "sk": row.pop("sk")}
-        return {"Update": update_action(self._views, Update(self._views, key, (Is("pos", before.position),), set=row))}
+        return {"Update": update_action(self._views, Change(key, (Is("pos", before.position),), set=row))}
 
     @property
     def _database(self) -> Any:

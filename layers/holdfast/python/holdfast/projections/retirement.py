@@ -20,7 +20,7 @@ from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database, update_guarded
 from holdfast.log.values import SOLE
 from holdfast.projections.rows import Generation, Pointer, pointer_key, pointer_of, pointer_row
-from holdfast.streams.companions import Is, Update
+from holdfast.streams.companions import Change, Is
 
 CURSOR_KEY: Final = "GC#cursor"
 PAGES_MAX: Final = 10
@@ -106,7 +106,7 @@ class Retirement:
     def _turn(self, generation: Generation, before: Pointer, after: Pointer) -> bool:
         after = msgspec.structs.replace(after, turns=before.turns + 1)
         pk, sk = pointer_key(generation.view, generation.tenant)
-        change = Update("", {"pk": pk, "sk": sk}, (Is("turns", before.turns),), set=pointer_row(after))
+        change = Change({"pk": pk, "sk": sk}, (Is("turns", before.turns),), set=pointer_row(after))
         return update_guarded(
             self.database, change, table=self.tables.views, is_applied=lambda row: pointer_of(dict(row)) == after
         )[0]

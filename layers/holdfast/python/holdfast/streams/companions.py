@@ -33,6 +33,15 @@ class AtLeast(msgspec.Struct, frozen=True, tag=True):
 Condition = Is | Missing | AtLeast
 
 
+class Change(msgspec.Struct, frozen=True):
+    """What is set and added in the row at *key* if every condition in *when* holds; its writer knows the table."""
+
+    key: Row
+    when: tuple[Condition, ...]
+    set: Row = {}
+    add: Mapping[str, int] = {}
+
+
 class Put(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """Put *row* where *key* is free."""
 

@@ -36,7 +36,7 @@ from holdfast.log.reader import LogReader
 from holdfast.log.values import Entry
 from holdfast.outbox.values import Message, Outbox, Refused, target_of
 from holdfast.retry import seconds_left
-from holdfast.streams.companions import Row, Update
+from holdfast.streams.companions import Change, Row
 from holdfast.streams.packing import unpack
 from holdfast.subscriptions.registry import Subscriptions
 from holdfast.subscriptions.rows import Place, Track, is_at
@@ -131,7 +131,7 @@ class Deliverer:
             standing |= {stand.stream for stand in new}
             after = Place(window.position, from_micros(window.recorded_at), len(standing), now)
             rows = [{"Put": put_action(self._table, to_item(track.stand_row(stand)))} for stand in new]
-            if not self._written(track.place_update(self._table, place, after), rows):
+            if not self._written(track.place_change(place, after), rows):
                 return  # somebody else is moving it
             place = msgspec.structs.replace(after, turns=place.turns + 1)
             if place.position < head:
@@ -181,13 +181,13 @@ class Deliverer:
                 {"Delete": delete_action(self._table, track.stand_key(stand.stream), is_at(stand))} for stand in done
             ]
             # Only if the checkpoint has not passed more of them meanwhile.
-            self._written(track.place_update(self._table, place, after_all), gone)
+            self._written(track.place_change(place, after_all), gone)
         return True
 
     def _stood(self, track: Track, before: Mapping[str, Stand], after: Mapping[str, Stand]) -> bool:
         """Write where streams stand that have moved; False if somebody else was first."""
         changes = [
-            {"Update": update_action(self._table, track.stand_update(self._table, before[stream], stand))}
+            {"Update": update_action(self._table, track.stand_change(before[stream], stand))}
             for stream, stand in after.items()
             if stand != before[stream]
         ]
@@ -203,8 +203,8 @@ class Deliverer:
                     telemetry.logger().exception("A parked stream could not be told of.", stream=stand.stream)
                     return
                 told = msgspec.structs.replace(stand, is_told=True)
-                update = track.stand_update(self._table, stand, told)
-                update_guarded(self.database, update, table=self._table, is_applied=_is_applied(update))
+                change = track.stand_change(stand, told)
+                update_guarded(self.database, change, table=self._table, is_applied=_is_applied(change))
 
     # ----- both
 
@@ -267,11 +267,11 @@ class Deliverer:
         named = unreadable | {events[each.index].stream: each for each in told}
         return tuple(named.values())
 
-    def _written(self, update: Update, others: Sequence[Mapping[str, Any]]) -> bool:
+    def _written(self, change: Change, others: Sequence[Mapping[str, Any]]) -> bool:
         """Write a checkpoint together with *others*; False if somebody else was first."""
         if others:
-            return carry_out(self.database, [{"Update": update_action(self._table, update)}, *others])
-        return update_guarded(self.database, update, table=self._table, is_applied=_is_applied(update))[0]
+            return carry_out(self.database, [{"Update": update_action(self._table, change)}, *others])
+        return update_guarded(self.database, change, table=self._table, is_applied=_is_applied(change))[0]
 
     def _is_current(self, subscription: Subscription) -> bool:
         """Tell whether a subscription is still what it was when this began."""
@@ -317,5 +317,5 @@ def _unfinished() -> Unavailable:
     return Unavailable("unfinished", "There is more to deliver than there was time for; repeat.")
 
 
-def _is_applied(update: Update) -> Callable[[Row], bool]:
-    return lambda row: all(row.get(name) == value for name, value in update.set.items())
+def _is_applied(change: Change) -> Callable[[Row], bool]:
+    return lambda row: all(row.get(name) == value for name, value in change.set.items())

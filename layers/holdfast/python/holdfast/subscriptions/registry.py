@@ -23,7 +23,7 @@ from holdfast.errors import Conflict, NotFound, Unavailable, once_done
 from holdfast.ids import uuid7
 from holdfast.log.reader import LogReader
 from holdfast.log.values import PARTITIONS
-from holdfast.streams.companions import Is, Update
+from holdfast.streams.companions import Change, Is
 from holdfast.streams.companions import Row as Changes
 from holdfast.subscriptions import rows
 from holdfast.subscriptions.rows import Place, Track
@@ -201,7 +201,7 @@ class Subscriptions:
     def _free(self, track: Track, stand: Stand, now: datetime) -> None:
         """Let one stream go on; whoever tells of it meanwhile changes where it stands, and leaves it there."""
         for _ in range(TURNS_MAX):
-            is_freed, row = self._guarded(track.stand_update(self.tables.operations, stand, freed(stand, now)))
+            is_freed, row = self._guarded(track.stand_change(stand, freed(stand, now)))
             if is_freed or row is None:
                 return
             stand = rows.stand_of(row, track.partition)
@@ -241,14 +241,13 @@ class Subscriptions:
         return put_new(self.database, self.tables.operations, to_item(self._key(wish.name) | row)) is None
 
     def _changed(self, before: int, after: Subscription, row: Row) -> bool:
-        update = Update(self.tables.operations, self._key(after.name), (Is("v", before),), set={**row})
-        return self._guarded(update)[0]
+        return self._guarded(Change(self._key(after.name), (Is("v", before),), set={**row}))[0]
 
-    def _guarded(self, update: Update) -> tuple[bool, Changes | None]:
+    def _guarded(self, change: Change) -> tuple[bool, Changes | None]:
         def is_applied(row: Changes) -> bool:
-            return all(row.get(name) == value for name, value in update.set.items())
+            return all(row.get(name) == value for name, value in change.set.items())
 
-        return update_guarded(self.database, update, table=self.tables.operations, is_applied=is_applied)
+        return update_guarded(self.database, change, table=self.tables.operations, is_applied=is_applied)
 
     def _forget(self, subscription: Subscription) -> None:
         """Remove where it was. Nobody asks for it any more: what is made anew has another id."""

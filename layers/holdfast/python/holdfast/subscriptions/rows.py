@@ -21,7 +21,7 @@ from holdfast.clock import from_micros, to_micros
 from holdfast.dynamodb.reads import Row, query
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database
-from holdfast.streams.companions import Condition, Is, Missing, Update
+from holdfast.streams.companions import Change, Condition, Is, Missing
 from holdfast.subscriptions.rules import Settings, Stand, Subscription
 
 DIRECTORY_SHARDS: Final = 16
@@ -71,11 +71,10 @@ class Track:
         rows = query(database, tables.operations, self.stands_key)
         return sorted((stand_of(row, self.partition) for row in rows), key=lambda stand: stand.position)
 
-    def place_update(self, table: str, before: Place, after: Place) -> Update:
+    def place_change(self, before: Place, after: Place) -> Change:
         """Write where the track has come, if nobody else has written it since *before* was read."""
         when: Condition = Is("turns", before.turns) if before.turns else Missing("turns")
-        return Update(
-            table,
+        return Change(
             self.place_key,
             (when,),
             set={
@@ -87,9 +86,9 @@ class Track:
             },
         )
 
-    def stand_update(self, table: str, before: Stand, after: Stand) -> Update:
+    def stand_change(self, before: Stand, after: Stand) -> Change:
         """Write where a stream stands, if it still stands at *before*."""
-        return Update(table, self.stand_key(before.stream), is_at(before), set=_attributes(after))
+        return Change(self.stand_key(before.stream), is_at(before), set=_attributes(after))
 
     def stand_row(self, stand: Stand) -> Row:
         return self.stand_key(stand.stream) | {"stream": stand.stream} | _attributes(stand)
