@@ -12,7 +12,7 @@ from holdfast_client.local import find_local_stack
 from holdfast_client.transport import AsyncTransport, Transport
 
 TIMEOUT_SECONDS = 30.0
-"""How long one attempt waits for its answer: what API Gateway gives a function (29 s), and a little."""
+"""How long one attempt may take: what API Gateway gives a function (29 s), and a little."""
 
 
 class _Addresses:
@@ -39,7 +39,9 @@ class Holdfast:
     A client of one Holdfast; safe to share between threads; close it, or use it in a `with`.
 
     *url* is the address that all services stand under; *services* gives those that stand elsewhere an
-    address of their own. *timeout_seconds* bounds one attempt, *budget* the whole of a call.
+    address of their own. *timeout_seconds* bounds one attempt, *budget* the whole of a call: an attempt without a whole
+    answer by then ends as a lost reply. A client that blocks looks at the clock when a part of the body has come, and
+    waits as long for each at most; while the head of an answer drips in, it does not look.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Holdfast:
         budget: Budget | None = None,
     ) -> None:
         self._addresses = _Addresses(url, token, services)
-        self._transport = Transport(url, timeout_seconds=timeout_seconds, budget=budget or Budget())
+        self._transport = Transport(timeout_seconds=timeout_seconds, budget=budget or Budget())
 
     @classmethod
     def local(cls, home: Path | None = None) -> Self:
@@ -82,7 +84,7 @@ class Holdfast:
 
 
 class AsyncHoldfast:
-    """The same, awaited; every promise is that of `Holdfast`."""
+    """The same, awaited; every promise is that of `Holdfast`, and an attempt ends in time whatever its peer does."""
 
     def __init__(
         self,
@@ -94,7 +96,7 @@ class AsyncHoldfast:
         budget: Budget | None = None,
     ) -> None:
         self._addresses = _Addresses(url, token, services)
-        self._transport = AsyncTransport(url, timeout_seconds=timeout_seconds, budget=budget or Budget())
+        self._transport = AsyncTransport(timeout_seconds=timeout_seconds, budget=budget or Budget())
 
     @classmethod
     def local(cls, home: Path | None = None) -> Self:

@@ -49,16 +49,21 @@ class Request(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
     """Sent with every call that changes something, and with no other."""
 
+    def __repr__(self) -> str:
+        # Without the headers' values: one of them is the token.
+        return f"Request({self.method} {self.url}, headers={sorted(self.headers)}, {len(self.content)} bytes)"
+
     @property
     def is_write(self) -> bool:
         return self.idempotency_key is not None
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """Wait, then send these bytes."""
+    """Wait, then send these bytes; an answer that is not whole within *seconds_max* after that is a lost one."""
 
     request: Request
     after_seconds: float
+    seconds_max: float
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -122,10 +127,10 @@ class Call(Generic[T]):
             HoldfastError: a definite failure.
         """
         ends_at = monotonic() + budget.seconds_max
-        longest_wait = budget.first_wait_seconds
+        longest_wait, left = budget.first_wait_seconds, budget.seconds_max
         attempts, wait, is_open = 0, 0.0, False
         while True:
-            outcome = yield Attempt(self.request, wait)
+            outcome = yield Attempt(self.request, wait, left)
             attempts += 1
             match outcome:
                 case NoAnswer():
@@ -140,7 +145,8 @@ class Call(Generic[T]):
             is_open = judgement.is_open or (is_open and not judgement.settles)
             wait = max(draw(0, longest_wait), judgement.retry_after_seconds)
             longest_wait = min(longest_wait * 2, budget.longest_wait_seconds)
-            is_spent = attempts >= budget.attempts_max or monotonic() + wait >= ends_at
+            left = ends_at - monotonic() - wait
+            is_spent = attempts >= budget.attempts_max or left <= 0
             if judgement.may_repeat and not is_spent:
                 continue
             if is_open and self.request.idempotency_key is not None:

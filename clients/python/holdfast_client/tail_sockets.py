@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
+
+from holdfast_client.transport import trusts_environment
 
 OPEN_SECONDS_MAX: Final = 10.0
 CLOSE_SECONDS_MAX: Final = 1.0
@@ -64,15 +65,13 @@ async def open_async_websocket(url: str) -> "_AsyncWebsocket":
 
 
 def _settings(url: str) -> dict[str, Any]:
-    # A proxy from the environment is for other machines.
-    is_local = urlsplit(url).hostname in {"127.0.0.1", "::1", "localhost"}
     return {
         "open_timeout": OPEN_SECONDS_MAX,
         "close_timeout": CLOSE_SECONDS_MAX,
         # API Gateway answers our own pings; the protocol's would only cost.
         "ping_interval": None,
         "max_size": MESSAGE_BYTES_MAX,
-        "proxy": None if is_local else True,
+        "proxy": True if trusts_environment(url) else None,
     }
 
 

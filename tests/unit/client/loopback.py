@@ -7,6 +7,7 @@ befalls the next requests, one each: a lost request, a lost reply, an answer of 
 
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,20 @@ class GarbledReply:
 
 
 @dataclass(frozen=True)
+class DrippedReply:
+    """It is done, and the answer's body comes a byte at a time."""
+
+    gap_seconds: float = 0.02
+
+
+@dataclass(frozen=True)
+class DrippedHead:
+    """It is done, and already the answer's headers come a byte at a time."""
+
+    gap_seconds: float = 0.02
+
+
+@dataclass(frozen=True)
 class Says:
     """This answer is given, and nothing is done."""
 
@@ -43,7 +58,7 @@ class Says:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Fault = LostRequest | LostReply | GarbledReply | Says
+Fault = LostRequest | LostReply | GarbledReply | DrippedReply | DrippedHead | Says
 Answer = tuple[int, dict[str, str], Any]
 
 
@@ -214,18 +229,30 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case GarbledReply():
                 self.say(200, {}, "<html>")
+            case DrippedReply(gap):
+                self.say(*answer, gap_seconds=gap)
+            case DrippedHead(gap):
+                self.drip(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n", gap)
             case None:
                 self.say(*answer)
 
     do_GET = do_POST = handle_any  # noqa: N815  http.server's own names
 
-    def say(self, status: int, headers: dict[str, str], body: Any) -> None:
+    def say(self, status: int, headers: dict[str, str], body: Any, *, gap_seconds: float = 0.0) -> None:
         content = b"" if body is None else json.dumps(body).encode()
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        if gap_seconds:
+            self.drip(content, gap_seconds)
+        else:
+            self.wfile.write(content)
+
+    def drip(self, content: bytes, gap_seconds: float) -> None:
+        for byte in content:
+            self.wfile.write(bytes([byte]))
+            time.sleep(gap_seconds)
 
     def log_message(self, *args: Any) -> None: ...
 

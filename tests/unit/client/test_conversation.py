@@ -120,6 +120,30 @@ def test_a_problem_that_calls_itself_retryable_is_repeated_whatever_its_status()
     assert Talk(WRITE, [problem(409, "in_progress", retryable=True), OK]).result() == 200
 
 
+def test_an_attempt_may_take_what_is_left_of_the_budget():
+    budget = Budget(attempts_max=9, seconds_max=10, first_wait_seconds=1, longest_wait_seconds=4)
+    talk = Talk(READ, [], budget=budget)
+    attempts = [next(talk.conversation)]
+    for taken in (2, 1.5):
+        talk.now += attempts[-1].after_seconds + taken
+        attempts.append(talk.conversation.send(LOST_REPLY))
+
+    assert [(each.after_seconds, each.seconds_max) for each in attempts] == [(0, 10), (1, 7), (2, 3.5)]
+    talk.now += 2 + 3.5
+    with pytest.raises(Unavailable):
+        talk.conversation.send(LOST_REPLY)
+
+
+def test_no_call_and_no_part_of_it_shows_its_token():
+    request = Request("GET", "http://x/v1/streams", {"authorization": "Bearer secret-token"})
+    call = Call(request, lambda answer: answer.status)
+
+    shown = f"{request!r} {request} {call!r} {next(call.converse(Budget()))!r}"
+
+    assert "secret-token" not in shown
+    assert "authorization" in shown
+
+
 def test_an_internal_error_is_not_repeated_and_of_a_write_nobody_knows():
     assert isinstance(ending(WRITE, problem(500)), Uncertain)
     assert isinstance(ending(READ, problem(500)), Unavailable)
