@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import msgspec
 
 from holdfast_client.conversation import Answer, Call, Request
-from holdfast_client.events import json_bytes, time_text
+from holdfast_client.events import json_bytes, rebuild_path, subject_path, time_text
 from holdfast_client.transport import AsyncTransport, Transport
 
 Moment = datetime | str | None
@@ -69,10 +69,10 @@ class OperationCalls:
         return self._write("POST", "/v1/rebuilds", body, key, Rebuild)
 
     def rebuild_state(self, rebuild_id: str) -> Call[Rebuild]:
-        return self._read(f"/v1/rebuilds/{quote(rebuild_id, safe='')}", {}, Rebuild)
+        return self._read(f"/v1/rebuilds/{rebuild_path(rebuild_id)}", {}, Rebuild)
 
     def rebuild_change(self, rebuild_id: str, change: Change, key: str | None) -> Call[Rebuild]:
-        return self._write("POST", f"/v1/rebuilds/{quote(rebuild_id, safe='')}/{change}", None, key, Rebuild)
+        return self._write("POST", f"/v1/rebuilds/{rebuild_path(rebuild_id)}/{change}", None, key, Rebuild)
 
     def hold(self, subject: str, reason: str, until: Moment, key: str | None) -> Call[Subject]:
         body = {"reason": reason} | ({} if until is None else {"until": time_text(until)})
@@ -98,11 +98,6 @@ class OperationCalls:
         if body is not None:
             headers["content-type"], content = "application/json", json_bytes(body)
         return Call(Request(method, f"{self._url}{path}", headers, content, key), reader_of(kind))
-
-
-def subject_path(subject: str) -> str:
-    """Write a subject's name as one segment of a path: as in a stream's name, every `/` is written `~`."""
-    return quote(subject.replace("/", "~"), safe="")
 
 
 def reader_of(kind: type[Any]) -> Any:
@@ -146,7 +141,12 @@ class Operations:
         return self._transport.run(self._operations.rebuild_change(rebuild_id, change, idempotency_key))
 
     def hold(self, subject: str, reason: str, *, until: Moment = None, idempotency_key: str | None = None) -> Subject:
-        """Forbid that a subject's content is erased, until a time or until it is released."""
+        """
+        Forbid that a subject's content is erased, until a time or until it is released.
+
+        Raises:
+            Invalid: `invalid_subject`; refused here, before anything is sent.
+        """
         return self._transport.run(self._operations.hold(subject, reason, until, idempotency_key))
 
     def release(self, subject: str, reason: str, *, idempotency_key: str | None = None) -> Subject:
@@ -158,6 +158,7 @@ class Operations:
         Destroy a subject's content for good; every proof still holds.
 
         Raises:
+            Invalid: `invalid_subject`; refused here, before anything is sent.
             Conflict: `held`.
             NotFound: `subject_not_found`; nothing was ever sealed for it.
         """

@@ -15,8 +15,10 @@ from holdfast_client.errors import Invalid
 SOURCE_DEFAULT = "urn:holdfast:client"
 
 STREAM_CHARACTERS_MAX = 200
+SUBJECT_CHARACTERS_MAX = STREAM_CHARACTERS_MAX - len("subjects/")
+"""What is done about a data subject is told in the stream `subjects/<name>`."""
 _SEGMENT = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._:@+-]+"
-_STREAM = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*\Z")
+_NAME = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*\Z")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,19 +118,46 @@ def stream_path(stream: str) -> str:
     """
     Write a stream's name as one segment of a path: `orders/42` is `orders~42`.
 
-    The name is checked here and not only by the service: a name with `~` or `..` would otherwise
-    reach another stream, or another route, than the one it names.
+    Raises:
+        Invalid: `invalid_stream`.
+    """
+    return _name_path("stream", stream, STREAM_CHARACTERS_MAX)
+
+
+def subject_path(subject: str) -> str:
+    """
+    Write a data subject's name as one segment of a path.
 
     Raises:
-        Invalid: it is no stream name.
+        Invalid: `invalid_subject`.
     """
-    if len(stream) > STREAM_CHARACTERS_MAX or not _STREAM.match(stream):
+    return _name_path("subject", subject, SUBJECT_CHARACTERS_MAX)
+
+
+def rebuild_path(rebuild_id: str) -> str:
+    """
+    Write a rebuild's id as one segment of a path.
+
+    Raises:
+        Invalid: `invalid_rebuild`.
+    """
+    return _name_path("rebuild", rebuild_id, STREAM_CHARACTERS_MAX)
+
+
+def _name_path(what: str, name: str, characters_max: int) -> str:
+    """
+    Write a name as one segment of a path, every `/` as `~`.
+
+    It is checked here and not only by the service: one with `~` or `..` would otherwise reach another thing, or another
+    route, than the one it names.
+    """
+    if len(name) > characters_max or not _NAME.match(name):
         raise Invalid(
-            "invalid_stream",
-            f"{stream[:STREAM_CHARACTERS_MAX]!r} is no stream name: 1 to {STREAM_CHARACTERS_MAX} characters, "
-            "segments of letters, digits and ._:@+- joined by '/', and no segment '.' or '..'.",
+            f"invalid_{what}",
+            f"{name[:characters_max]!r} names no {what}: 1 to {characters_max} characters, segments of letters, digits "
+            "and ._:@+- joined by '/', and no segment '.' or '..'.",
         )
-    return stream.replace("/", "~").replace("@", "%40").replace("+", "%2B").replace(":", "%3A")
+    return name.replace("/", "~").replace("@", "%40").replace("+", "%2B").replace(":", "%3A")
 
 
 def json_bytes(value: Any) -> bytes:
