@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from holdfast_client.tail import AsyncTail, TailedEvent
+from holdfast_client.tail import AsyncTail
+from holdfast_client.tail_cursor import TailedEvent
 
 
 class Awaited:

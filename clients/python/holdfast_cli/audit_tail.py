@@ -1,14 +1,19 @@
 """`./holdfast audit tail`: events of all streams as they come, without loss or repeats."""
 
+import shlex
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Annotated
 
 import typer
 
+from holdfast_cli.failures import ExitCode, Failure
 from holdfast_cli.places import connect
 from holdfast_cli.terminal import JsonFlag, print_json, say, visible
-from holdfast_client.tail import Tail, TailedEvent
+from holdfast_client.audit_queries import PARTITIONS
+from holdfast_client.errors import Invalid
+from holdfast_client.tail_cursor import TailedEvent
 
 
 def tail(
@@ -31,7 +36,17 @@ def tail(
                 if count == limit:
                     return
         except KeyboardInterrupt:
-            say(f"Stopped. To go on from here: ./holdfast audit tail {_resuming(events, prefix)}")
+            say(f"Stopped. To go on from here: {_command(prefix, events.positions)}")
+        except Invalid as error:
+            if error.code != "beyond_the_log":
+                raise
+            raise Failure(
+                error.code,
+                error.detail,
+                next_command=_command(prefix, dict.fromkeys(range(PARTITIONS), 0)),
+                exit_code=ExitCode.USAGE,
+                facts=error.facts,
+            ) from error
 
 
 def _positions(given: list[str]) -> dict[int, int]:
@@ -40,14 +55,19 @@ def _positions(given: list[str]) -> dict[int, int]:
         partition, _, position = text.partition("=")
         if not (partition.isdecimal() and position.isdecimal()):
             raise typer.BadParameter(f"{text!r} is not like 0=120", param_hint="--after")
+        if int(partition) >= PARTITIONS:
+            detail = f"there is no partition {partition}: they are 0 to {PARTITIONS - 1}"
+            raise typer.BadParameter(detail, param_hint="--after")
         positions[int(partition)] = int(position)
     return positions
 
 
-def _resuming(events: Tail, prefix: str) -> str:
-    options = [f"--prefix {prefix}"] if prefix else []
-    options += [f"--after {partition}={position}" for partition, position in sorted(events.positions.items())]
-    return " ".join(options)
+def _command(prefix: str, positions: Mapping[int, int]) -> str:
+    """Write the command that follows the same streams from *positions* on."""
+    words = ["./holdfast", "audit", "tail", *(("--prefix", prefix) if prefix else ())]
+    for partition, position in sorted(positions.items()):
+        words += ["--after", f"{partition}={position}"]
+    return shlex.join(words)
 
 
 def _print_event(each: TailedEvent) -> None:

@@ -20,7 +20,8 @@ from holdfast_client.errors import (
     Uncertain,
 )
 from holdfast_client.events import Event, RecordedEvent
-from holdfast_client.tail import AsyncTail, Tail, TailedEvent
+from holdfast_client.tail import AsyncTail, Tail
+from holdfast_client.tail_cursor import TailedEvent
 
 __all__ = [
     "Appended",

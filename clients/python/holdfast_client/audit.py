@@ -195,6 +195,10 @@ class Audit(Queries):
         Follow the log: every event of streams that begin with *prefix*, as it comes, without loss or repeats.
 
         *after* names positions by partition (`Tail.positions` of an earlier one); where it names none, it begins now.
+        The token needs the scope `audit:read`.
+
+        Raises:
+            Invalid: `unknown_partition`; and at the first step `beyond_the_log`, if the log does not reach *after*.
         """
         return Tail(HttpSource(self._calls, self._transport), prefix, after)
 

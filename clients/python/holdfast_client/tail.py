@@ -14,14 +14,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
-from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from holdfast_client.audit_queries import PARTITIONS, LogEntry, LogPage, Ticket
-from holdfast_client.errors import HoldfastError, Unavailable
+from holdfast_client.errors import HoldfastError, Invalid, Unavailable
 from holdfast_client.events import RecordedEvent
-from holdfast_client.tail_cursor import Cursor, Missing, Refused, Taken, TokenEnded
+from holdfast_client.tail_cursor import Cursor, Missing, Refused, TailedEvent, TokenEnded
 from holdfast_client.tail_sockets import Ended, Socket, open_async_websocket, open_websocket
 from holdfast_client.transport import AsyncTransport, Transport
 
@@ -44,15 +43,6 @@ SILENT_MAX: Final = 3
 """Connections in a row on which nothing is heard, after which they count as refused."""
 LOG_PAGE_ENTRIES: Final = 100
 """Commits asked for with one page of the log."""
-
-
-class TailedEvent(msgspec.Struct, frozen=True):
-    """One event, and where it stands in the log."""
-
-    partition: int
-    position: int
-    stream: str
-    event: RecordedEvent
 
 
 Open = Callable[[str], Socket]
@@ -156,7 +146,7 @@ class _Following:
     ) -> None:
         self._source = source
         self._prefix = prefix
-        self._given = dict(after or {})
+        self._given = _checked(after or {})
         self._cursor: Cursor | None = None
         self._socket: Any = None
         """The open connection."""
@@ -167,13 +157,21 @@ class _Following:
         """Connections in a row that ended before anything was heard on them."""
 
     def begun(self) -> _Steps[Cursor]:
-        """Begin, where a partition has no position, at the end of the log as it is now."""
+        """
+        Begin at the positions that were given; where a partition has none, at the end of the log as it is now.
+
+        Raises:
+            Invalid: `beyond_the_log`; what comes next there would be taken for what is known already.
+        """
         if self._cursor is None:
-            positions = dict(self._given)
+            heads = {}
             for partition in range(PARTITIONS):
-                if partition not in positions:
-                    positions[partition] = yield from _ask(self._source.head, partition)
-            self._cursor = Cursor({partition: positions[partition] for partition in range(PARTITIONS)})
+                heads[partition] = yield from _ask(self._source.head, partition)
+            positions = heads | self._given
+            beyond = {partition: at for partition, at in self._given.items() if at > heads[partition]}
+            if beyond:
+                raise _beyond_the_log(beyond, heads)
+            self._cursor = Cursor(positions)
         return self._cursor
 
     @property
@@ -215,10 +213,7 @@ class _Following:
     def _connect(self, cursor: Cursor) -> _Steps[None]:
         """Open a connection, and say where to go on."""
         issued: Ticket = yield from _ask(self._source.ticket)
-        separator = "&" if urlsplit(issued.url).query else "?"
-        has_ticket = "ticket=" in issued.url
-        url = issued.url if has_ticket else f"{issued.url}{separator}ticket={quote(issued.ticket, safe='')}"
-        self._socket = yield from _ask(self._open, url)
+        self._socket = yield from _ask(self._open, issued.url)
         after = {str(partition): position for partition, position in cursor.positions.items()}
         yield from self._say({"type": "subscribe", "prefix": self._prefix, "after": after})
 
@@ -245,8 +240,8 @@ class _Following:
         """Take the messages of one frame, a line each."""
         for line in frame.split("\n"):
             match cursor.hear(line):
-                case Taken(partition, position, stream, event):
-                    yield TailedEvent(partition, position, stream, event)
+                case TailedEvent() as event:
+                    yield event
                 case Missing(partitions):
                     for partition in partitions:
                         yield from self._refill(cursor, partition)
@@ -285,13 +280,42 @@ class _Following:
                     yield TailedEvent(partition, position, entry.stream, event)
 
 
+def _checked(after: Mapping[int, int]) -> dict[int, int]:
+    """
+    Refuse positions in what is no partition: nobody would look at them.
+
+    Raises:
+        Invalid: `unknown_partition`.
+    """
+    unknown = [partition for partition in after if partition not in range(PARTITIONS)]
+    if unknown:
+        raise Invalid(
+            "unknown_partition",
+            f"{unknown[0]!r} is no partition of the log: they are the numbers 0 to {PARTITIONS - 1}.",
+        )
+    return dict(after)
+
+
+def _beyond_the_log(beyond: Mapping[int, int], heads: Mapping[int, int]) -> Invalid:
+    told = "; ".join(
+        f"position {at} of partition {partition}, which ends at {heads[partition]}" for partition, at in beyond.items()
+    )
+    return Invalid(
+        "beyond_the_log",
+        f"The log does not reach {told}. So these positions are of another log, such as the one before a reset. Begin "
+        "at 0 in every partition for all that this one holds, or give no positions to begin now.",
+        facts={"heads": dict(heads)},
+    )
+
+
 class Tail:
     """
     An iterator over the events of streams whose names begin with a prefix; it ends when it is closed.
 
     Keep `positions` with what you have made of the events, and begin there the next time: nothing is lost or repeated
-    in between. An error of an HTTP call is raised, and asking for the next event goes on from where it happened; what a
-    WebSocket does wrong is never raised.
+    in between. Positions that the log does not reach are of another log, and `Invalid`. An error of an HTTP call is
+    raised, and asking for the next event goes on from where it happened; what a WebSocket does wrong is never raised.
+    The token needs the scope `audit:read` and no other.
     """
 
     def __init__(

@@ -16,8 +16,8 @@ from holdfast_client.audit_queries import PARTITIONS
 from holdfast_client.events import RecordedEvent
 
 
-class Taken(msgspec.Struct, frozen=True):
-    """The next event of its partition."""
+class TailedEvent(msgspec.Struct, frozen=True):
+    """The next event of its partition, and where it stands in the log."""
 
     partition: int
     position: int
@@ -75,7 +75,7 @@ class Cursor:
 
     positions: dict[int, int]
 
-    def hear(self, line: str) -> Taken | Missing | None:
+    def hear(self, line: str) -> TailedEvent | Missing | None:
         """
         Say what a message brings: the next event, the knowledge that something is missing, or nothing new.
 
@@ -105,7 +105,7 @@ class Cursor:
         self.positions[partition] = position
         return True
 
-    def _hear_event(self, message: _Event) -> Taken | Missing | None:
+    def _hear_event(self, message: _Event) -> TailedEvent | Missing | None:
         partition, position = message.partition, message.position
         if position <= self.positions[partition]:
             return None
@@ -116,7 +116,7 @@ class Cursor:
         except msgspec.ValidationError:
             return Missing((partition,))  # what the log says of it counts
         self.positions[partition] = position
-        return Taken(partition, position, message.stream, event)
+        return TailedEvent(partition, position, message.stream, event)
 
     def _hear_at(self, positions: Mapping[str, int], after: Mapping[str, int]) -> Missing | None:
         missing = []

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from holdfast_client.audit import Audit
+from holdfast_client.errors import Invalid
 from holdfast_client.events import RecordedEvent
-from holdfast_client.tail import TailedEvent
+from holdfast_client.tail_cursor import TailedEvent
 
 CLOUDEVENT = {
     "specversion": "1.0",
@@ -85,7 +86,23 @@ def test_somebodys_text_does_not_steer_the_terminal(run, tails: list[Told]):
     assert "\x1b" not in out
 
 
-@pytest.mark.parametrize("after", ["0", "x=1", "0=-1", "=", "1=2=3"])
+def test_positions_of_another_log_end_with_the_command_that_begins_anew(run, tails: list[Told], monkeypatch):
+    def refused(_told: Told) -> Iterator[TailedEvent]:
+        raise Invalid("beyond_the_log", "The log does not reach position 120.", facts={"heads": {0: 9}})
+
+    monkeypatch.setattr(Told, "__iter__", refused)
+
+    code, out, err = run("audit", "tail", "--prefix", "a b/", "--after", "0=120", "--json")
+
+    error = json.loads(err)["error"]
+    assert (code, out, error["code"], error["heads"]) == (2, "", "beyond_the_log", {"0": 9})
+    assert error["next_command"] == (
+        "./holdfast audit tail --prefix 'a b/' --after 0=0 --after 1=0 --after 2=0 --after 3=0"
+    )
+    assert tails[0].is_closed
+
+
+@pytest.mark.parametrize("after", ["0", "x=1", "0=-1", "=", "1=2=3", "4=0", "7=120"])
 def test_a_position_that_is_none_is_a_usage_error(run, tails: list[Told], after: str):
     assert run("audit", "tail", "--after", after)[0] == 2
     assert not tails

@@ -16,7 +16,7 @@ from holdfast_client import tail as module
 from holdfast_client.audit import AuditCalls
 from holdfast_client.audit_queries import LogEntry, LogPage, Ticket
 from holdfast_client.conversation import Answer, Call
-from holdfast_client.errors import Denied, NotFound, Unavailable
+from holdfast_client.errors import Denied, Invalid, NotFound, Unavailable
 from holdfast_client.events import RecordedEvent
 from holdfast_client.tail import (
     REFUSED_SECONDS,
@@ -27,9 +27,9 @@ from holdfast_client.tail import (
     Open,
     Tail,
 )
-from holdfast_client.tail_cursor import Cursor, Missing, Refused, Taken
+from holdfast_client.tail_cursor import Cursor, Missing, Refused, TailedEvent
 from holdfast_client.tail_sockets import Ended, open_websocket
-from tests.awaited_tail import Awaited
+from tests.awaited_tail import Awaited, AwaitedTail
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -64,7 +64,7 @@ def cursor(**positions: int) -> Cursor:
 def test_an_event_that_follows_is_taken_and_moves_the_cursor():
     at = cursor(p0=3)
 
-    assert at.hear(event(7, after=3)) == Taken(0, 7, "s", RecordedEvent.of(recorded(1)))
+    assert at.hear(event(7, after=3)) == TailedEvent(0, 7, "s", RecordedEvent.of(recorded(1)))
     assert at.positions[0] == 7
 
 
@@ -178,7 +178,7 @@ class World:
         raise Ended
 
     def ticket(self) -> Ticket:
-        answer = self.tickets.popleft() if self.tickets else Ticket("t+/=", "ws://x/ws", 60)
+        answer = self.tickets.popleft() if self.tickets else Ticket("t", "ws://x/ws?ticket=t", 60)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -213,15 +213,7 @@ def test_where_websockets_are_refused_the_log_is_polled_and_they_are_tried_again
 
     assert versions(world.tail(), 100) == list(range(1, 101))
     assert len(world.opened) == 1 + int(world.now // REFUSED_SECONDS)
-    assert world.opened[0] == "ws://x/ws?ticket=t%2B%2F%3D"
-
-
-def test_a_ticket_that_the_url_holds_is_not_added_again():
-    world = World()
-    world.tickets.append(Ticket("t", "ws://x/ws?ticket=t", 60))
-    versions(world.tail(), 1)
-
-    assert world.opened == ["ws://x/ws?ticket=t"]
+    assert world.opened[0] == "ws://x/ws?ticket=t"
 
 
 @pytest.mark.parametrize("refusal", [NotFound("not_found", ""), Denied("scope_missing", ""), Unavailable("x", "")])
@@ -253,6 +245,32 @@ def test_it_begins_now_where_no_position_is_given():
     world.now = 41.0
 
     assert versions(world.tail(is_from_start=False), 1) == [43]
+
+
+def test_positions_of_another_log_are_refused_and_not_waited_for():
+    world = World()
+    for kind in (Tail, AwaitedTail):
+        tail: Any = kind(
+            world, "", {0: 1, 1: 120, 3: 7}, open_socket=world.refuse, monotonic=world.monotonic, sleep=world.sleep
+        )
+        for _ in range(2):
+            with pytest.raises(Invalid, match="position 120 of partition 1, which ends at 0; position 7 of") as raised:
+                next(tail)
+        tail.close()
+
+        assert raised.value.code == "beyond_the_log"
+        assert raised.value.facts == {"heads": {0: 1, 1: 0, 2: 0, 3: 0}}
+    with pytest.raises(Invalid, match="beyond_the_log"):
+        _ = Tail(world, after={1: 120}).positions
+    assert not world.opened
+
+
+@pytest.mark.parametrize("partition", [4, -1, "0"])
+def test_a_position_in_no_partition_is_refused(partition: Any):
+    with pytest.raises(Invalid, match="unknown_partition"):
+        Tail(World(), after={partition: 0})
+    with pytest.raises(Invalid, match="unknown_partition"):
+        AsyncTail(Awaited(World()), after={partition: 0})
 
 
 def test_a_failure_of_a_call_is_raised_and_the_next_event_follows_all_the_same(monkeypatch: pytest.MonkeyPatch):
