@@ -225,14 +225,13 @@ def diff(
     with connect() as holdfast:
         changes = holdfast.audit.diff(stream, from_version, to_version)
     if json:
-        print_json(changes)
+        print_json(msgspec.to_builtins(changes))
         return
-    say(f"{stream} from version {changes['from']} to {changes['to']}")
-    patch = changes["patch"]
-    if not isinstance(patch, dict):
-        print_json(patch)
+    say(f"{stream} from version {changes.from_version} to {changes.to_version}")
+    if not isinstance(changes.patch, dict):
+        print_json(changes.patch)
         return
-    for name, value in patch.items():
+    for name, value in changes.patch.items():
         told = f"- {visible(name)}" if value is None else f"~ {visible(name)}  {visible(_told(value))}"
         sys.stdout.write(f"{told}\n")
 

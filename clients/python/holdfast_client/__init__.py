@@ -5,6 +5,7 @@ A call answers, fails definitely, or raises `Uncertain`: what is unknown is neve
 """
 
 from holdfast_client.audit import Appended, AsyncAudit, Audit, EventsPage, Expected, State
+from holdfast_client.audit_queries import Changes, Committed
 from holdfast_client.client import AsyncHoldfast, Holdfast
 from holdfast_client.conversation import Budget
 from holdfast_client.errors import (
@@ -30,6 +31,8 @@ __all__ = [
     "AsyncTail",
     "Audit",
     "Budget",
+    "Changes",
+    "Committed",
     "Conflict",
     "Denied",
     "Event",

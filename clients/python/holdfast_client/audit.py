@@ -3,14 +3,13 @@
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
-from urllib.parse import urlencode
-from uuid import uuid4
 
 import msgspec
 
+from holdfast_client.audit_operations import reader_of, replayable
 from holdfast_client.audit_queries import AsyncQueries, Queries, QueryCalls
-from holdfast_client.conversation import Answer, Call, Request
-from holdfast_client.events import Event, RecordedEvent, cloudevent_of, json_bytes, stream_path, time_text
+from holdfast_client.conversation import Answer, Call
+from holdfast_client.events import Event, RecordedEvent, cloudevent_of, stream_path, time_text
 from holdfast_client.tail import AsyncHttpSource, AsyncTail, HttpSource, Tail
 from holdfast_client.transport import AsyncTransport, Transport
 
@@ -73,14 +72,13 @@ class AuditCalls(QueryCalls):
         expected: Expected,
         idempotency_key: str | None,
     ) -> Call[Appended]:
-        key = idempotency_key or str(uuid4())
         body = {"expected_version": expected, "events": [cloudevent_of(event) for event in events]}
-        headers = {**self._headers, "content-type": "application/json", "idempotency-key": key}
-        url = f"{self._url}/v1/streams/{stream_path(stream)}/events"
-        return Call(Request("POST", url, headers, json_bytes(body), key), _read_appended)
+        path = f"/v1/streams/{stream_path(stream)}/events"
+        return self._write("POST", path, body, idempotency_key, replayable(Appended))
 
     def page(self, stream: str, after: int, limit: int) -> Call[EventsPage]:
-        return Call(self._get(stream, "events", {"after": str(after), "limit": str(limit)}), _read_page)
+        query = {"after": str(after), "limit": str(limit)}
+        return self._read(f"/v1/streams/{stream_path(stream)}/events", query, _read_page)
 
     def state(
         self,
@@ -95,26 +93,13 @@ class AuditCalls(QueryCalls):
             "known_at": None if known_at is None else time_text(known_at),
         }
         given = {name: value for name, value in facets.items() if value is not None}
-        return Call(self._get(stream, "state", given), _read_state)
-
-    def _get(self, stream: str, what: str, query: Mapping[str, str]) -> Request:
-        url = f"{self._url}/v1/streams/{stream_path(stream)}/{what}"
-        return Request("GET", f"{url}?{urlencode(query)}" if query else url, self._headers)
-
-
-def _read_appended(answer: Answer) -> Appended:
-    appended = msgspec.json.decode(answer.body, type=Appended)
-    return msgspec.structs.replace(appended, replayed=answer.headers.get("idempotency-replayed") == "true")
+        return self._read(f"/v1/streams/{stream_path(stream)}/state", given, reader_of(State))
 
 
 def _read_page(answer: Answer) -> EventsPage:
     page = msgspec.json.decode(answer.body, type=_RawPage)
     events = [RecordedEvent.of(cloudevent) for cloudevent in page.events]
     return EventsPage(page.stream, events, page.last_version, page.next_after)
-
-
-def _read_state(answer: Answer) -> State:
-    return msgspec.json.decode(answer.body, type=State)
 
 
 class _Paging:
@@ -143,9 +128,13 @@ class _Paging:
 class Audit(Queries):
     """The audit trail; `AsyncAudit` is the same, awaited."""
 
+    calls: AuditCalls
+    transport: Transport
+    """What is asked, and through what: for what is built on this client, such as an export."""
+
     def __init__(self, calls: AuditCalls, transport: Transport) -> None:
-        self._calls = self._queries = self._operations = calls
-        self._transport = transport
+        self.calls = calls
+        self.transport = transport
 
     def append(
         self,
@@ -162,7 +151,7 @@ class Audit(Queries):
             Stale: the stream is not at *expected*; carries its last version and, for readers, the winner's events.
             Uncertain: nobody knows; ask again with the same key.
         """
-        return self._transport.run(self._calls.append(stream, events, expected, idempotency_key))
+        return self.transport.run(self.calls.append(stream, events, expected, idempotency_key))
 
     def events(self, stream: str, after: int = 0, *, limit: int | None = None) -> Iterator[RecordedEvent]:
         """Read the events after version *after*, oldest first, page by page as they are asked for."""
@@ -172,7 +161,7 @@ class Audit(Queries):
 
     def page(self, stream: str, after: int = 0, *, limit: int = PAGE_EVENTS) -> EventsPage:
         """Read one page: what `events` is made of."""
-        return self._transport.run(self._calls.page(stream, after, limit))
+        return self.transport.run(self.calls.page(stream, after, limit))
 
     def state(
         self,
@@ -188,7 +177,7 @@ class Audit(Queries):
         Raises:
             NotFound: there is no such stream, or *version* lies beyond its end.
         """
-        return self._transport.run(self._calls.state(stream, at, version, known_at))
+        return self.transport.run(self.calls.state(stream, at, version, known_at))
 
     def tail(self, prefix: str = "", *, after: Mapping[int, int] | None = None) -> Tail:
         """
@@ -200,15 +189,18 @@ class Audit(Queries):
         Raises:
             Invalid: `unknown_partition`; and at the first step `beyond_the_log`, if the log does not reach *after*.
         """
-        return Tail(HttpSource(self._calls, self._transport), prefix, after)
+        return Tail(HttpSource(self.calls, self.transport), prefix, after)
 
 
 class AsyncAudit(AsyncQueries):
     """The audit trail; every promise is that of `Audit`."""
 
+    calls: AuditCalls
+    transport: AsyncTransport
+
     def __init__(self, calls: AuditCalls, transport: AsyncTransport) -> None:
-        self._calls = self._queries = self._operations = calls
-        self._transport = transport
+        self.calls = calls
+        self.transport = transport
 
     async def append(
         self,
@@ -218,7 +210,7 @@ class AsyncAudit(AsyncQueries):
         *,
         idempotency_key: str | None = None,
     ) -> Appended:
-        return await self._transport.run(self._calls.append(stream, events, expected, idempotency_key))
+        return await self.transport.run(self.calls.append(stream, events, expected, idempotency_key))
 
     async def events(self, stream: str, after: int = 0, *, limit: int | None = None) -> AsyncIterator[RecordedEvent]:
         paging = _Paging(after, limit)
@@ -227,7 +219,7 @@ class AsyncAudit(AsyncQueries):
                 yield event
 
     async def page(self, stream: str, after: int = 0, *, limit: int = PAGE_EVENTS) -> EventsPage:
-        return await self._transport.run(self._calls.page(stream, after, limit))
+        return await self.transport.run(self.calls.page(stream, after, limit))
 
     async def state(
         self,
@@ -237,8 +229,8 @@ class AsyncAudit(AsyncQueries):
         version: int | None = None,
         known_at: datetime | str | None = None,
     ) -> State:
-        return await self._transport.run(self._calls.state(stream, at, version, known_at))
+        return await self.transport.run(self.calls.state(stream, at, version, known_at))
 
     def tail(self, prefix: str = "", *, after: Mapping[int, int] | None = None) -> AsyncTail:
         """Follow the log with `async for`; `await` its `close` and its `positions`."""
-        return AsyncTail(AsyncHttpSource(self._calls, self._transport), prefix, after)
+        return AsyncTail(AsyncHttpSource(self.calls, self.transport), prefix, after)

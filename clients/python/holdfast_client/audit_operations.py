@@ -1,8 +1,8 @@
 """What operators ask of the audit trail: read models made again, and data subjects held and erased."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -12,6 +12,9 @@ from holdfast_client.conversation import Answer, Call, Request
 from holdfast_client.events import json_bytes, rebuild_path, subject_path, time_text
 from holdfast_client.transport import AsyncTransport, Transport
 
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+Reader = Callable[[Answer], T]
 Moment = datetime | str | None
 Change = Literal["flip", "rollback", "abandon"]
 
@@ -59,52 +62,60 @@ class OperationCalls:
     """The calls, yet to be made; shared by both clients."""
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        self._url = url.rstrip("/")
-        self._headers = headers
+        self.url = url.rstrip("/")
+        self.headers = headers
 
     def rebuild(self, view: str, reason: str, as_of: Moment, key: str | None, *, auto_flip: bool) -> Call[Rebuild]:
         body: dict[str, Any] = {"view": view, "reason": reason, "auto_flip": auto_flip}
         if as_of is not None:
             body["as_of"] = time_text(as_of)
-        return self._write("POST", "/v1/rebuilds", body, key, Rebuild)
+        return self._write("POST", "/v1/rebuilds", body, key, reader_of(Rebuild))
 
     def rebuild_state(self, rebuild_id: str) -> Call[Rebuild]:
-        return self._read(f"/v1/rebuilds/{rebuild_path(rebuild_id)}", {}, Rebuild)
+        return self._read(f"/v1/rebuilds/{rebuild_path(rebuild_id)}", {}, reader_of(Rebuild))
 
     def rebuild_change(self, rebuild_id: str, change: Change, key: str | None) -> Call[Rebuild]:
-        return self._write("POST", f"/v1/rebuilds/{rebuild_path(rebuild_id)}/{change}", None, key, Rebuild)
+        return self._write("POST", f"/v1/rebuilds/{rebuild_path(rebuild_id)}/{change}", None, key, reader_of(Rebuild))
 
     def hold(self, subject: str, reason: str, until: Moment, key: str | None) -> Call[Subject]:
         body = {"reason": reason} | ({} if until is None else {"until": time_text(until)})
-        return self._write("PUT", f"/v1/subjects/{subject_path(subject)}/hold", body, key, Subject)
+        return self._write("PUT", f"/v1/subjects/{subject_path(subject)}/hold", body, key, reader_of(Subject))
 
     def release(self, subject: str, reason: str, key: str | None) -> Call[Subject]:
-        return self._write("DELETE", f"/v1/subjects/{subject_path(subject)}/hold", {"reason": reason}, key, Subject)
+        path = f"/v1/subjects/{subject_path(subject)}/hold"
+        return self._write("DELETE", path, {"reason": reason}, key, reader_of(Subject))
 
     def erase(self, subject: str, reason: str, key: str | None) -> Call[Subject]:
-        return self._write("POST", f"/v1/subjects/{subject_path(subject)}/erasure", {"reason": reason}, key, Subject)
+        path = f"/v1/subjects/{subject_path(subject)}/erasure"
+        return self._write("POST", path, {"reason": reason}, key, reader_of(Subject))
 
     def _read(
-        self, path: str, query: Mapping[str, str], kind: type[Any], headers: Mapping[str, str] | None = None
-    ) -> Call[Any]:
-        url = f"{self._url}{path}"
-        request = Request("GET", f"{url}?{urlencode(query)}" if query else url, {**self._headers, **(headers or {})})
-        return Call(request, reader_of(kind))
+        self, path: str, query: Mapping[str, str], read: Reader[T], headers: Mapping[str, str] | None = None
+    ) -> Call[T]:
+        url = f"{self.url}{path}"
+        request = Request("GET", f"{url}?{urlencode(query)}" if query else url, {**self.headers, **(headers or {})})
+        return Call(request, read)
 
-    def _write(self, method: str, path: str, body: Any, key: str | None, kind: type[Any]) -> Call[Any]:
+    def _write(self, method: str, path: str, body: Any, key: str | None, read: Reader[T]) -> Call[T]:
         key = key or str(uuid4())
-        headers = {**self._headers, "idempotency-key": key}
+        headers = {**self.headers, "idempotency-key": key}
         content = b""
         if body is not None:
             headers["content-type"], content = "application/json", json_bytes(body)
-        return Call(Request(method, f"{self._url}{path}", headers, content, key), reader_of(kind))
+        return Call(Request(method, f"{self.url}{path}", headers, content, key), read)
 
 
-def reader_of(kind: type[Any]) -> Any:
+def reader_of(kind: type[T]) -> Reader[T]:
     """Make what reads an answer as *kind*."""
+    return lambda answer: msgspec.json.decode(answer.body, type=kind)
 
-    def read(answer: Answer) -> Any:
-        return msgspec.json.decode(answer.body, type=kind)
+
+def replayable(kind: type[S]) -> Reader[S]:
+    """Make what reads an answer as *kind*, whose `replayed` says whether it had been given before."""
+
+    def read(answer: Answer) -> S:
+        is_replayed = answer.headers.get("idempotency-replayed") == "true"
+        return msgspec.structs.replace(msgspec.json.decode(answer.body, type=kind), replayed=is_replayed)
 
     return read
 
@@ -112,8 +123,8 @@ def reader_of(kind: type[Any]) -> Any:
 class Operations:
     """The blocking half; mixed into `Audit`."""
 
-    _operations: OperationCalls
-    _transport: Transport
+    calls: OperationCalls
+    transport: Transport
 
     def rebuild(
         self,
@@ -130,15 +141,15 @@ class Operations:
         Raises:
             Conflict: `rebuild_running`; carries its id.
         """
-        return self._transport.run(self._operations.rebuild(view, reason, as_of, idempotency_key, auto_flip=auto_flip))
+        return self.transport.run(self.calls.rebuild(view, reason, as_of, idempotency_key, auto_flip=auto_flip))
 
     def rebuild_state(self, rebuild_id: str) -> Rebuild:
         """Ask how far a rebuild has come."""
-        return self._transport.run(self._operations.rebuild_state(rebuild_id))
+        return self.transport.run(self.calls.rebuild_state(rebuild_id))
 
     def change_rebuild(self, rebuild_id: str, change: Change, *, idempotency_key: str | None = None) -> Rebuild:
         """Swap a rebuilt view in, take it back, or give it up."""
-        return self._transport.run(self._operations.rebuild_change(rebuild_id, change, idempotency_key))
+        return self.transport.run(self.calls.rebuild_change(rebuild_id, change, idempotency_key))
 
     def hold(self, subject: str, reason: str, *, until: Moment = None, idempotency_key: str | None = None) -> Subject:
         """
@@ -147,11 +158,11 @@ class Operations:
         Raises:
             Invalid: `invalid_subject`; refused here, before anything is sent.
         """
-        return self._transport.run(self._operations.hold(subject, reason, until, idempotency_key))
+        return self.transport.run(self.calls.hold(subject, reason, until, idempotency_key))
 
     def release(self, subject: str, reason: str, *, idempotency_key: str | None = None) -> Subject:
         """End the hold that runs for *reason*."""
-        return self._transport.run(self._operations.release(subject, reason, idempotency_key))
+        return self.transport.run(self.calls.release(subject, reason, idempotency_key))
 
     def erase(self, subject: str, reason: str, *, idempotency_key: str | None = None) -> Subject:
         """
@@ -162,14 +173,14 @@ class Operations:
             Conflict: `held`.
             NotFound: `subject_not_found`; nothing was ever sealed for it.
         """
-        return self._transport.run(self._operations.erase(subject, reason, idempotency_key))
+        return self.transport.run(self.calls.erase(subject, reason, idempotency_key))
 
 
 class AsyncOperations:
     """The awaiting half; every promise is that of `Operations`."""
 
-    _operations: OperationCalls
-    _transport: AsyncTransport
+    calls: OperationCalls
+    transport: AsyncTransport
 
     async def rebuild(
         self,
@@ -180,22 +191,22 @@ class AsyncOperations:
         auto_flip: bool = True,
         idempotency_key: str | None = None,
     ) -> Rebuild:
-        call = self._operations.rebuild(view, reason, as_of, idempotency_key, auto_flip=auto_flip)
-        return await self._transport.run(call)
+        call = self.calls.rebuild(view, reason, as_of, idempotency_key, auto_flip=auto_flip)
+        return await self.transport.run(call)
 
     async def rebuild_state(self, rebuild_id: str) -> Rebuild:
-        return await self._transport.run(self._operations.rebuild_state(rebuild_id))
+        return await self.transport.run(self.calls.rebuild_state(rebuild_id))
 
     async def change_rebuild(self, rebuild_id: str, change: Change, *, idempotency_key: str | None = None) -> Rebuild:
-        return await self._transport.run(self._operations.rebuild_change(rebuild_id, change, idempotency_key))
+        return await self.transport.run(self.calls.rebuild_change(rebuild_id, change, idempotency_key))
 
     async def hold(
         self, subject: str, reason: str, *, until: Moment = None, idempotency_key: str | None = None
     ) -> Subject:
-        return await self._transport.run(self._operations.hold(subject, reason, until, idempotency_key))
+        return await self.transport.run(self.calls.hold(subject, reason, until, idempotency_key))
 
     async def release(self, subject: str, reason: str, *, idempotency_key: str | None = None) -> Subject:
-        return await self._transport.run(self._operations.release(subject, reason, idempotency_key))
+        return await self.transport.run(self.calls.release(subject, reason, idempotency_key))
 
     async def erase(self, subject: str, reason: str, *, idempotency_key: str | None = None) -> Subject:
-        return await self._transport.run(self._operations.erase(subject, reason, idempotency_key))
+        return await self.transport.run(self.calls.erase(subject, reason, idempotency_key))

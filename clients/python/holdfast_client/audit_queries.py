@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast_client.audit_operations import AsyncOperations, OperationCalls, Operations, reader_of
+from holdfast_client.audit_operations import AsyncOperations, OperationCalls, Operations, reader_of, replayable
 from holdfast_client.conversation import Call, Request
 from holdfast_client.events import Event, cloudevent_of, stream_path, time_text
 from holdfast_client.transport import AsyncTransport, Transport
@@ -119,48 +119,75 @@ class Proof(msgspec.Struct, frozen=True):
     root: str
 
 
+class Changes(msgspec.Struct, frozen=True):
+    """What changed in a stream's state from one version to another."""
+
+    patch: Any
+    """A JSON merge patch (RFC 7396)."""
+    from_version: int = msgspec.field(name="from")
+    to_version: int = msgspec.field(name="to")
+
+
+class AppendedTo(msgspec.Struct, frozen=True):
+    """Where the events of one stream came to stand: at `first_version` to `version`, for ever."""
+
+    stream: str
+    version: int
+    first_version: int
+    recorded_at: datetime
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """An acknowledged append to several streams, in the order in which they were given."""
+
+    commit_id: str
+    appends: list[AppendedTo]
+    replayed: bool = False
+    """The call had been carried out before; this is its first answer, given again."""
+
+
 class QueryCalls(OperationCalls):
     """The calls, yet to be made; shared by both clients."""
 
     def search(self, facets: Mapping[str, Any], wait_for: WaitFor, cursor: str | None) -> Call[FoundPage]:
         query = {name.rstrip("_"): _text(value) for name, value in facets.items() if value is not None}
-        return self._read("/v1/events", query | _cursor(cursor), FoundPage, _waiting(wait_for, cursor))
+        return self._read("/v1/events", query | _cursor(cursor), reader_of(FoundPage), _waiting(wait_for, cursor))
 
     def streams(self, prefix: str, wait_for: WaitFor, cursor: str | None) -> Call[StreamsPage]:
         query = ({"prefix": prefix} if prefix else {}) | {"limit": str(PAGE_ITEMS)}
-        return self._read("/v1/streams", query | _cursor(cursor), StreamsPage, _waiting(wait_for, cursor))
+        return self._read("/v1/streams", query | _cursor(cursor), reader_of(StreamsPage), _waiting(wait_for, cursor))
 
     def log_facts(self) -> Call[LogFacts]:
-        return self._read("/v1/log", {}, LogFacts)
+        return self._read("/v1/log", {}, reader_of(LogFacts))
 
     def log(self, partition: int, after: int, limit: int) -> Call[LogPage]:
-        return self._read(f"/v1/log/{partition}", {"after": str(after), "limit": str(limit)}, LogPage)
+        return self._read(f"/v1/log/{partition}", {"after": str(after), "limit": str(limit)}, reader_of(LogPage))
 
     def head(self, partition: int) -> Call[LogHead]:
-        return self._read(f"/v1/log/{partition}/head", {}, LogHead)
+        return self._read(f"/v1/log/{partition}/head", {}, reader_of(LogHead))
 
     def ticket(self) -> Call[Ticket]:
         # No key: a ticket that nobody heard of expires, and another is as good.
-        return Call(Request("POST", f"{self._url}/v1/tickets", self._headers), reader_of(Ticket))
+        return Call(Request("POST", f"{self.url}/v1/tickets", self.headers), reader_of(Ticket))
 
     def prove(self, stream: str, version: int, size: int | None) -> Call[Proof]:
         query = {"stream": stream, "version": str(version)} | ({} if size is None else {"size": str(size)})
-        return self._read(f"/v1/log/{partition_of(stream)}/inclusion", query, Proof)
+        return self._read(f"/v1/log/{partition_of(stream)}/inclusion", query, reader_of(Proof))
 
-    def diff(self, stream: str, from_version: int, to_version: int | None) -> Call[dict[str, Any]]:
+    def diff(self, stream: str, from_version: int, to_version: int | None) -> Call[Changes]:
         query = {"from_version": str(from_version)} | ({} if to_version is None else {"to_version": str(to_version)})
-        return self._read(f"/v1/streams/{stream_path(stream)}/diff", query, dict[str, Any])
+        return self._read(f"/v1/streams/{stream_path(stream)}/diff", query, reader_of(Changes))
 
     def append_many(
         self, appends: Iterable[tuple[str, Any, Iterable[Event | Mapping[str, Any]]]], key: str | None
-    ) -> Call[dict[str, Any]]:
+    ) -> Call[Committed]:
         body = {
             "appends": [
                 {"stream": stream, "expected_version": expected, "events": [cloudevent_of(event) for event in events]}
                 for stream, expected, events in appends
             ]
         }
-        return self._write("POST", "/v1/commits", body, key, dict[str, Any])
+        return self._write("POST", "/v1/commits", body, key, replayable(Committed))
 
 
 def _text(value: Any) -> str:
@@ -179,8 +206,8 @@ def _waiting(wait_for: WaitFor, cursor: str | None) -> dict[str, str]:
 class Queries(Operations):
     """The blocking half; mixed into `Audit`."""
 
-    _queries: QueryCalls
-    _transport: Transport
+    calls: QueryCalls
+    transport: Transport
 
     def search(self, *, wait_for: WaitFor = None, **facets: Any) -> Iterator[Found]:
         """
@@ -195,7 +222,7 @@ class Queries(Operations):
         """
         cursor: str | None = None
         while True:
-            page = self._transport.run(self._queries.search(facets, wait_for, cursor))
+            page = self.transport.run(self.calls.search(facets, wait_for, cursor))
             yield from page.items
             cursor = page.cursor
             if cursor is None:
@@ -205,7 +232,7 @@ class Queries(Operations):
         """List the streams whose names begin with *prefix*, by name."""
         cursor: str | None = None
         while True:
-            page = self._transport.run(self._queries.streams(prefix, wait_for, cursor))
+            page = self.transport.run(self.calls.streams(prefix, wait_for, cursor))
             yield from page.items
             cursor = page.cursor
             if cursor is None:
@@ -215,24 +242,24 @@ class Queries(Operations):
         """Read the commits of one partition of the log, in its order, beyond position *after*."""
         at: int | None = after
         while at is not None:
-            page = self._transport.run(self._queries.log(partition, at, limit))
+            page = self.transport.run(self.calls.log(partition, at, limit))
             yield from page.entries
             at = page.next_after
 
     def prove(self, stream: str, version: int, *, size: int | None = None) -> Proof:
         """Ask for the proof that an event is in its log partition of *size* leaves, by default all there are."""
-        return self._transport.run(self._queries.prove(stream, version, size))
+        return self.transport.run(self.calls.prove(stream, version, size))
 
-    def diff(self, stream: str, from_version: int, to_version: int | None = None) -> dict[str, Any]:
+    def diff(self, stream: str, from_version: int, to_version: int | None = None) -> Changes:
         """Say what changed from one version to another, by default the last, as a merge patch."""
-        return self._transport.run(self._queries.diff(stream, from_version, to_version))
+        return self.transport.run(self.calls.diff(stream, from_version, to_version))
 
     def append_many(
         self,
         appends: Iterable[tuple[str, Any, Iterable[Event | Mapping[str, Any]]]],
         *,
         idempotency_key: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> Committed:
         """
         Append to several streams, given as (stream, expected version, events), all or nothing, exactly once.
 
@@ -240,19 +267,19 @@ class Queries(Operations):
             Stale: one of them is not where it was expected.
             Uncertain: nobody knows; ask again with the same key.
         """
-        return self._transport.run(self._queries.append_many(appends, idempotency_key))
+        return self.transport.run(self.calls.append_many(appends, idempotency_key))
 
 
 class AsyncQueries(AsyncOperations):
     """The awaiting half; every promise is that of `Queries`."""
 
-    _queries: QueryCalls
-    _transport: AsyncTransport
+    calls: QueryCalls
+    transport: AsyncTransport
 
     async def search(self, *, wait_for: WaitFor = None, **facets: Any) -> AsyncIterator[Found]:
         cursor: str | None = None
         while True:
-            page = await self._transport.run(self._queries.search(facets, wait_for, cursor))
+            page = await self.transport.run(self.calls.search(facets, wait_for, cursor))
             for item in page.items:
                 yield item
             cursor = page.cursor
@@ -262,7 +289,7 @@ class AsyncQueries(AsyncOperations):
     async def streams(self, prefix: str = "", *, wait_for: WaitFor = None) -> AsyncIterator[StreamFacts]:
         cursor: str | None = None
         while True:
-            page = await self._transport.run(self._queries.streams(prefix, wait_for, cursor))
+            page = await self.transport.run(self.calls.streams(prefix, wait_for, cursor))
             for item in page.items:
                 yield item
             cursor = page.cursor
@@ -272,21 +299,21 @@ class AsyncQueries(AsyncOperations):
     async def log(self, partition: int, after: int = 0, *, limit: int = PAGE_ITEMS) -> AsyncIterator[LogEntry]:
         at: int | None = after
         while at is not None:
-            page = await self._transport.run(self._queries.log(partition, at, limit))
+            page = await self.transport.run(self.calls.log(partition, at, limit))
             for entry in page.entries:
                 yield entry
             at = page.next_after
 
     async def prove(self, stream: str, version: int, *, size: int | None = None) -> Proof:
-        return await self._transport.run(self._queries.prove(stream, version, size))
+        return await self.transport.run(self.calls.prove(stream, version, size))
 
-    async def diff(self, stream: str, from_version: int, to_version: int | None = None) -> dict[str, Any]:
-        return await self._transport.run(self._queries.diff(stream, from_version, to_version))
+    async def diff(self, stream: str, from_version: int, to_version: int | None = None) -> Changes:
+        return await self.transport.run(self.calls.diff(stream, from_version, to_version))
 
     async def append_many(
         self,
         appends: Iterable[tuple[str, Any, Iterable[Event | Mapping[str, Any]]]],
         *,
         idempotency_key: str | None = None,
-    ) -> dict[str, Any]:
-        return await self._transport.run(self._queries.append_many(appends, idempotency_key))
+    ) -> Committed:
+        return await self.transport.run(self.calls.append_many(appends, idempotency_key))

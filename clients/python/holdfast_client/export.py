@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import msgspec
 
 from holdfast_client.audit import Audit
-from holdfast_client.audit_queries import PARTITIONS, LogHead, LogPage, partition_of
-from holdfast_client.conversation import Call, Request
+from holdfast_client.audit_operations import reader_of
+from holdfast_client.audit_queries import PARTITIONS, LogHead, QueryCalls, partition_of
+from holdfast_client.conversation import Call
 from holdfast_client.errors import NotFound, Unavailable
 from holdfast_client.events import time_text
 from holdfast_client.export_lines import Anchor, End, Extent, Manifest, log_of
@@ -32,6 +32,8 @@ ANCHORS_MAX: Final = 500
 """Anchors fetched for one export; of a longer chain the newest."""
 LOG_PAGE_ENTRIES: Final = 1_000
 """Commits asked for with one page of the log."""
+PAGES_MAX: Final = 1_000_000
+"""Pages asked for in a row: of what is stored, 4 MB each. Whoever is not trusted could go on for ever."""
 NAMED_MAX: Final = 5
 """Streams that an error names, of however many."""
 
@@ -64,37 +66,21 @@ class _KeySet(msgspec.Struct, frozen=True):
     keys: list[dict[str, Any]]
 
 
-class ExportCalls:
+class ExportCalls(QueryCalls):
     """What is asked for an export, as calls that are yet to be made."""
-
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        self._url = url.rstrip("/")
-        self._headers = headers
 
     def page(self, partition: int, from_leaf: int, cursor: str | None) -> Call[ExportPage]:
         query = {"partition": str(partition), "from_leaf": str(from_leaf)} | ({"cursor": cursor} if cursor else {})
-        return self._get(f"/v1/export?{urlencode(query)}", ExportPage)
+        return self._read("/v1/export", query, reader_of(ExportPage))
 
     def behind(self, cursor: str | None) -> Call[_BehindPage]:
-        query = f"?{urlencode({'cursor': cursor})}" if cursor else ""
-        return self._get(f"/v1/log/missing{query}", _BehindPage)
-
-    def log(self, partition: int, after: int) -> Call[LogPage]:
-        query = urlencode({"after": str(after), "limit": str(LOG_PAGE_ENTRIES)})
-        return self._get(f"/v1/log/{partition}?{query}", LogPage)
-
-    def head(self, partition: int) -> Call[LogHead]:
-        return self._get(f"/v1/log/{partition}/head", LogHead)
+        return self._read("/v1/log/missing", {"cursor": cursor} if cursor else {}, reader_of(_BehindPage))
 
     def anchor(self, seq: int | None) -> Call[Anchor]:
-        return self._get(f"/v1/anchors/{'latest' if seq is None else seq}", Anchor)
+        return self._read(f"/v1/anchors/{'latest' if seq is None else seq}", {}, reader_of(Anchor))
 
     def keys(self) -> Call[_KeySet]:
-        return self._get("/v1/keys", _KeySet)
-
-    def _get(self, path: str, kind: type[Any]) -> Call[Any]:
-        request = Request("GET", self._url + path, self._headers)
-        return Call(request, lambda answer: msgspec.json.decode(answer.body, type=kind))
+        return self._read("/v1/keys", {}, reader_of(_KeySet))
 
 
 class Export:
@@ -107,8 +93,7 @@ class Export:
     @classmethod
     def of(cls, audit: Audit) -> "Export":
         """Export what *audit* speaks to."""
-        calls = audit._calls  # noqa: SLF001 - two parts of one client
-        return cls(ExportCalls(calls._url, calls._headers), audit._transport)  # noqa: SLF001
+        return cls(ExportCalls(audit.calls.url, audit.calls.headers), audit.transport)
 
     def heads(self) -> dict[int, int]:
         """Ask how many commits each partition has."""
@@ -192,28 +177,36 @@ class Export:
         """Look for what is stored and not in the log, slice by slice."""
         found: dict[str, Behind] = {}
         looked_at, cursor = 0, None
-        while True:
+        for _ in range(PAGES_MAX):
             page = self._transport.run(self._calls.behind(cursor))
             for item in page.items:
                 known = found.get(item.stream)
                 commits = item.commits + (known.commits if known else 0)  # a stream may lie across two slices
                 found[item.stream] = msgspec.structs.replace(item, commits=commits)
-            looked_at, cursor = looked_at + page.commits, page.cursor
+            looked_at += page.commits
             show(looked_at)
-            if cursor is None:
+            if page.cursor is None:
                 return found
+            if page.cursor == cursor:
+                break
+            cursor = page.cursor
+        raise _endless("what is stored and not in the log")
 
     def _logged(self, partition: int, position: int, behind: dict[str, Behind]) -> int:
         """Read what has come to a partition since *position*, and strike from *behind* what it has made up for."""
-        after: int | None = position
-        while after is not None:
-            page = self._transport.run(self._calls.log(partition, after))
+        after = position
+        for _ in range(PAGES_MAX):
+            page = self._transport.run(self._calls.log(partition, after, LOG_PAGE_ENTRIES))
             for entry in page.entries:
                 position = entry.position + entry.events - 1
                 if entry.stream in behind and entry.first_version >= behind[entry.stream].version:
                     del behind[entry.stream]
+            if page.next_after is None:
+                return position
+            if page.next_after <= after:
+                break
             after = page.next_after
-        return position
+        raise _endless(f"partition {partition} of the log")
 
     def lines(
         self, anchor: Anchor, *, seen_seq: int | None = None, from_leaves: Mapping[int, int] | None = None
@@ -270,6 +263,10 @@ def _not_in_log(behind: Mapping[str, Behind], seconds: float) -> Unavailable:
         f"Not covered: {'; '.join(told + rest)} are stored and not in the log after {seconds:.0f} s.",
         facts={"streams": [msgspec.to_builtins(each) for each in streams]},
     )
+
+
+def _endless(what: str) -> Unavailable:
+    return Unavailable("endless_answer", f"The service's pages of {what} do not move on, or never end.")
 
 
 def _line(told: Any) -> bytes:

@@ -28,9 +28,10 @@ from holdfast_client import (
     Unavailable,
     Uncertain,
 )
-from holdfast_client.audit import AsyncAudit, Audit
+from holdfast_client.audit import AsyncAudit, Audit, AuditCalls
+from holdfast_client.conversation import Answer
 from tests.unit.client.conftest import QUICK
-from tests.unit.client.loopback import TOKEN, GarbledReply, LostReply, LostRequest, Says
+from tests.unit.client.loopback import TOKEN, DrippedHead, DrippedReply, GarbledReply, LostReply, LostRequest, Says
 
 
 def placed(total: int = 12, **more: Any) -> Event:
@@ -108,6 +109,36 @@ def test_a_success_that_cannot_be_read_is_uncertain_until_it_can(holdfast, trail
 def test_a_reply_later_than_the_time_out_is_a_lost_reply(url, trail):
     with Holdfast(url, TOKEN, timeout_seconds=0.2, budget=QUICK) as holdfast, trail.lock, pytest.raises(Uncertain):
         holdfast.audit.append("orders/42", [placed()])
+
+
+BOUNDS: list[dict[str, Any]] = [
+    {"timeout_seconds": 0.3, "budget": Budget(attempts_max=1)},
+    {"timeout_seconds": 30, "budget": Budget(attempts_max=1, seconds_max=0.3)},
+]
+"""The one bounds the attempt, the other the call."""
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
+def test_a_reply_that_drips_in_is_a_lost_reply_when_its_time_is_over(url, trail, bounds):
+    trail.faults.append(DrippedReply())
+
+    with Holdfast(url, TOKEN, **bounds) as holdfast, pytest.raises(Uncertain, match="No whole answer"):
+        holdfast.audit.append("orders/42", [placed()])
+
+    assert len(trail.streams["orders/42"]) == 1
+
+
+@pytest.mark.parametrize(("bounds", "fault"), [(BOUNDS[0], DrippedHead()), (BOUNDS[1], DrippedReply())])
+def test_an_awaited_reply_that_drips_in_is_a_lost_reply_when_its_time_is_over(url, trail, bounds, fault):
+    trail.faults.append(fault)
+
+    async def use() -> None:
+        async with AsyncHoldfast(url, TOKEN, **bounds) as holdfast:
+            await holdfast.audit.append("orders/42", [placed()])
+
+    with pytest.raises(Uncertain, match="No whole answer"):
+        asyncio.run(use())
+    assert len(trail.streams["orders/42"]) == 1
 
 
 def test_a_server_that_is_not_there_is_a_definite_failure():
@@ -200,9 +231,43 @@ def test_a_time_without_a_zone_is_refused_before_anything_is_sent(holdfast, trai
     assert trail.seen == []
 
 
-@pytest.mark.parametrize(
-    "name", ["", "..", "a/../b", ".", "a//b", "/a", "a/", "a~b", "a%2fb", "a b", "a\0b", "ä", "a" * 201]
-)
+NAMES_OF_ANOTHER = ["", "..", "a/../b", ".", "a//b", "/a", "a/", "a~b", "a%2fb", "a b", "a\0b", "ä", "a" * 201]
+
+
+@pytest.mark.parametrize("name", NAMES_OF_ANOTHER)
+def test_a_subject_or_a_rebuild_is_never_another_than_the_one_named(holdfast, trail, name):
+    for act in (holdfast.audit.erase, holdfast.audit.hold, holdfast.audit.release):
+        with pytest.raises(Invalid, match="invalid_subject"):
+            act(name, "asked")
+    with pytest.raises(Invalid, match="invalid_rebuild"):
+        holdfast.audit.rebuild_state(name)
+    with pytest.raises(Invalid, match="invalid_rebuild"):
+        holdfast.audit.change_rebuild(name, "flip")
+
+    assert trail.seen == []
+
+
+def test_an_awaited_erasure_destroys_no_other_subject_either(url, trail):
+    async def use() -> None:
+        async with AsyncHoldfast(url, TOKEN, budget=QUICK) as holdfast:
+            with pytest.raises(Invalid, match="invalid_subject"):
+                await holdfast.audit.erase("ann~lee", "asked")
+
+    asyncio.run(use())
+
+    assert trail.seen == []
+
+
+def test_every_subject_that_there_can_be_is_named_in_one_segment():
+    calls = AuditCalls("http://x", {})
+
+    assert calls.erase("ann/lee+1@x:y", "r", None).request.url == "http://x/v1/subjects/ann~lee%2B1%40x%3Ay/erasure"
+    assert calls.hold("a" * 191, "r", None, None).request.url.endswith(f"/{'a' * 191}/hold")
+    with pytest.raises(Invalid):
+        calls.hold("a" * 192, "r", None, None)
+
+
+@pytest.mark.parametrize("name", NAMES_OF_ANOTHER)
 def test_a_name_that_would_reach_another_stream_is_refused_before_anything_is_sent(holdfast, trail, name):
     with pytest.raises(Invalid, match="invalid_stream"):
         holdfast.audit.state(name)
@@ -299,6 +364,65 @@ def test_a_proxy_of_the_environment_does_not_stand_before_the_loopback(url, monk
 
     with Holdfast(url, TOKEN, budget=Budget(attempts_max=1)) as holdfast:
         assert holdfast.audit.append("orders/42", [placed()]).version == 1
+
+
+@pytest.mark.parametrize(("base", "services"), [("http://elsewhere.example", {"audit": "{url}/audit"}), ("{url}", {})])
+def test_no_proxy_stands_before_the_loopback_wherever_the_other_services_are(url, trail, monkeypatch, base, services):
+    base, services = base.format(url=url), {name: address.format(url=url) for name, address in services.items()}
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    once = Budget(attempts_max=1)
+
+    async def use() -> Appended:
+        async with AsyncHoldfast(base, TOKEN, services=services, budget=once) as holdfast:
+            return await holdfast.audit.append("orders/42", [placed()])
+
+    with Holdfast(base, TOKEN, services=services, budget=once) as holdfast:
+        assert holdfast.audit.append("orders/42", [placed()]).version == 1
+    assert asyncio.run(use()).version == 2
+
+
+def test_a_service_elsewhere_is_reached_through_the_proxy_of_the_environment(url, trail, monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, url)
+    places: Any = {"services": {"audit": "http://elsewhere.example/audit"}, "budget": Budget(attempts_max=1)}
+
+    async def use() -> Appended:
+        async with AsyncHoldfast("http://127.0.0.1:9", TOKEN, **places) as holdfast:
+            return await holdfast.audit.append("orders/42", [placed()])
+
+    with Holdfast("http://127.0.0.1:9", TOKEN, **places) as holdfast:
+        assert holdfast.audit.append("orders/42", [placed()]).version == 1
+    assert asyncio.run(use()).version == 2
+    assert trail.seen[0].path.startswith("http://elsewhere.example/")
+
+
+# Answers of other routes
+
+
+def test_an_append_to_many_streams_says_where_each_came_to_stand_and_whether_it_was_a_repeat():
+    call = AuditCalls("http://x", {}).append_many([("a", None, [placed()]), ("b", "any", [placed()])], "key")
+    recorded_at = "2026-01-01T00:00:00Z"
+    places = [{"stream": name, "version": 2, "first_version": 1, "recorded_at": recorded_at} for name in ("a", "b")]
+    body = msgspec.json.encode({"commit_id": "c", "appends": places})
+
+    first = call.read(Answer(201, {}, body))
+    again = call.read(Answer(201, {"idempotency-replayed": "true"}, body))
+
+    assert call.request.idempotency_key == "key"
+    assert (first.commit_id, first.replayed, again.replayed) == ("c", False, True)
+    assert [(each.stream, each.first_version, each.version) for each in first.appends] == [("a", 1, 2), ("b", 1, 2)]
+    assert first.appends[0].recorded_at == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_a_difference_names_its_versions():
+    call = AuditCalls("http://x", {}).diff("a", 1, None)
+
+    changes = call.read(Answer(200, {}, b'{"patch": {"n": null}, "from": 1, "to": 3}'))
+
+    assert (changes.patch, changes.from_version, changes.to_version) == ({"n": None}, 1, 3)
 
 
 # The local stack

@@ -15,6 +15,7 @@ from holdfast.log import Hint
 from holdfast.log.missing import Missing
 from holdfast_client import Holdfast, verifier
 from holdfast_client import export as module
+from holdfast_client.audit_queries import partition_of
 from holdfast_client.errors import Unavailable
 from holdfast_client.export import Export, closed, write_lines
 from holdfast_client.verifier import Broken, Proven, read_lines, verify
@@ -181,6 +182,9 @@ def test_a_client_is_asked_at_its_own_address_with_its_own_token():
                 export._calls.page(2, 7, None),
                 export._calls.page(2, 7, "a+b/c="),
                 export._calls.head(3),
+                export._calls.log(3, 9, 1_000),
+                export._calls.behind(None),
+                export._calls.behind("a+b"),
                 export._calls.anchor(None),
                 export._calls.anchor(4),
                 export._calls.keys(),
@@ -191,6 +195,9 @@ def test_a_client_is_asked_at_its_own_address_with_its_own_token():
         "export?partition=2&from_leaf=7",
         "export?partition=2&from_leaf=7&cursor=a%2Bb%2Fc%3D",
         "log/3/head",
+        "log/3?after=9&limit=1000",
+        "log/missing",
+        "log/missing?cursor=a%2Bb",
         "anchors/latest",
         "anchors/4",
         "keys",
@@ -275,6 +282,37 @@ def test_what_is_stored_is_looked_through_slice_by_slice(door, export, monkeypat
 
     assert looked_at[-1] == COMMITS + 3
     assert len(looked_at) >= (COMMITS + 3) // most
+
+
+LEADING = {
+    "itself": ("/v1/log/missing", lambda _page: {"cursor": "here"}, 2),
+    "anywhere": ("/v1/log/missing", lambda page: {"cursor": f"{page}"}, 3),
+    "back": (f"/v1/log/{partition_of('orders/new')}", lambda _page: {"next_after": 0}, 1),
+    "ever on": (f"/v1/log/{partition_of('orders/new')}", lambda page: {"next_after": 1_000 + page}, 3),
+}
+
+
+@pytest.mark.parametrize(("path", "leading", "most"), LEADING.values(), ids=LEADING)
+def test_pages_that_lead_nowhere_are_not_followed_for_ever(door, export, monkeypatch, path, leading, most):
+    append(door.lab, "orders/new")
+    monkeypatch.setattr(module, "PAGES_MAX", 3)
+    answer, pages = door.answer, itertools.count(1)
+
+    def astray(asked: str, query: dict[str, str]) -> Any:
+        if asked != path:
+            return answer(asked, query)
+        page = next(pages)
+        assert page <= most
+        return answer(asked, {**query, "cursor": "null"}) | leading(page)
+
+    monkeypatch.setattr(door, "answer", astray)
+    timing = Timing()
+
+    with pytest.raises(Unavailable, match="endless_answer"):
+        export.covering(monotonic=timing.monotonic, sleep=timing.sleep)
+
+    assert next(pages) == most + 1
+    assert timing.now == 0
 
 
 def test_an_indexer_that_stands_still_is_told_with_every_stream_that_waits(door, export):
@@ -404,7 +442,8 @@ def test_a_damaged_file_is_broken_and_never_a_traceback(written):
     for end in range(0, len(body), 13):
         path.write_bytes(body[:end])
         assert isinstance(verify(read_lines(path), key), Broken), end
-    for at in range(10, len(body), 3):  # the header of a gzip file before this says nothing of its contents
+    # The header of a gzip file says nothing of its contents; of the last byte before its end some bits mean nothing.
+    for at in {*range(10, len(body), 3)} - {len(body) - 9}:
         flipped = bytearray(body)
         flipped[at] ^= 1 << at % 8
         path.write_bytes(flipped)
