@@ -9,7 +9,8 @@ it against what it finds.
 import base64
 import binascii
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -36,11 +37,15 @@ PROGRESS_LINES: Final = 500
 def export(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it, as gzip.")],
     *,
+    since: Annotated[
+        Path | None, typer.Option(metavar="STATE", help="Only what lies behind what this file says was proven.")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Write the whole log of this tenant into one file, with the newest anchor, for anybody to check."""
     from holdfast_client.export import Export, write_lines  # noqa: PLC0415 - only those who export pay for it
 
+    seen = _seen_in(since) if since else None
     with connect() as holdfast:
         fetching = Export.of(holdfast.audit)
         anchor = fetching.anchor()
@@ -48,15 +53,18 @@ def export(
             anchor = fetching.anchored(fetching.heads())
         if anchor is None:
             raise Failure("nothing_stored", "Nothing is stored yet, so there is nothing to export.")
-        with progress_of(sum(fetching.heads().values()), "commits") as show:
-            counted = _Counted(fetching.lines(anchor), show)
+        from_leaves = _leaves_of(seen)
+        with _progress(fetching, from_leaves) as show:
+            lines = fetching.lines(anchor, seen_seq=seen.seq if seen else None, from_leaves=from_leaves)
+            counted = _Counted(lines, show)
             _writing(out, lambda: write_lines(out, counted))
     result = {"file": str(out), "bytes": out.stat().st_size, "lines": counted.lines, "anchor": anchor.seq}
     if json:
         print_json(result)
         return
     say(f"{counted.lines:,} lines ({result['bytes']:,} bytes) are in {out}, up to anchor {anchor.seq} and beyond.")
-    say(f"  Check it, also without us: ./holdfast audit verify --export {out} --key FILE")
+    state = f" --state {since}" if since else ""
+    say(f"  Check it, also without us: ./holdfast audit verify --export {out} --key FILE{state}")
 
 
 def verify(
@@ -68,11 +76,16 @@ def verify(
     state: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What was proven before; written when this is proven.")
     ] = None,
+    since_seen: Annotated[
+        bool, typer.Option("--since-seen", help="Fetch and check only what lies behind what was proven before.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Check a history: every event, every chain, every root, and that nothing seen before is gone or another."""
+    if since_seen and exported:
+        raise typer.BadParameter("a file holds what it holds; --since-seen asks the running service for less")
     if exported is None:
-        result, remembered = _verify_service(key, state)
+        result, remembered = _verify_service(key, state, since_seen=since_seen)
     else:
         result, remembered = _verify_file(exported, key, state), state
     if result is None:
@@ -94,7 +107,9 @@ def _verify_file(exported: Path, key: Path | None, state: Path | None) -> "Prove
         return check(_Counted(read_lines(exported), show), pinned, _state(state))
 
 
-def _verify_service(key: Path | None, state: Path | None) -> "tuple[Proven | Broken | None, Path | None]":
+def _verify_service(
+    key: Path | None, state: Path | None, *, since_seen: bool
+) -> "tuple[Proven | Broken | None, Path | None]":
     from holdfast_client.export import Export  # noqa: PLC0415 - only those who verify pay for it
     from holdfast_client.verifier import Broken  # noqa: PLC0415
     from holdfast_client.verifier import verify as check  # noqa: PLC0415
@@ -104,12 +119,13 @@ def _verify_service(key: Path | None, state: Path | None) -> "tuple[Proven | Bro
         pinned = pinned_key(key, fetching)
         if state is None and is_local():
             state = _directory() / STATE_FILE
-        seen = _state(state)
+        seen = _seen_in(state) if since_seen else _state(state)
         anchor = _covering(fetching)
         if anchor is None:
             return Broken("The service says that nothing is stored, and something was.") if seen else None, None
-        with progress_of(sum(fetching.heads().values()), "commits") as show:
-            lines = fetching.lines(anchor, seen_seq=seen.seq if seen else None)
+        from_leaves = _leaves_of(seen) if since_seen else {}
+        with _progress(fetching, from_leaves) as show:
+            lines = fetching.lines(anchor, seen_seq=seen.seq if seen else None, from_leaves=from_leaves)
             return check(_Counted(lines, show), pinned, seen), state
 
 
@@ -281,6 +297,30 @@ def _state(file: Path | None) -> "State | None":
         ) from error
 
 
+def _seen_in(file: Path | None) -> "State":
+    """
+    Read what was proven before, for who goes on from there.
+
+    Raises:
+        Failure: nothing was.
+    """
+    seen = _state(file)
+    if seen is None:
+        raise Failure(
+            "nothing_seen",
+            f"Nothing was proven before in {file}, so there is nothing to go on from."
+            if file
+            else "Say with --state FILE what was proven before: there is nothing to go on from.",
+            next_command=f"./holdfast audit verify --state {file or 'FILE'}",
+            exit_code=ExitCode.USAGE,
+        )
+    return seen
+
+
+def _leaves_of(seen: "State | None") -> dict[int, int]:
+    return {partition: size for partition, (size, _) in seen.heads.items()} if seen else {}
+
+
 def _remember(file: Path, body: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f"{file.name}.{os.getpid()}.part")
@@ -305,6 +345,10 @@ def time_text(micros: int) -> str:
 
 
 # --- Progress
+
+
+def _progress(fetching: "Export", from_leaves: Mapping[int, int]) -> AbstractContextManager[Callable[[int], None]]:
+    return progress_of(sum(fetching.heads().values()) - sum(from_leaves.values()), "commits")
 
 
 class _Counted:

@@ -218,7 +218,69 @@ def test_a_key_that_is_none_is_an_end_in_words(signed, command, monkeypatch, jwk
     assert "P-256" in err
 
 
+def test_only_what_lies_behind_what_was_seen_is_fetched_and_proven(signed, command, tmp_path):
+    command("verify")
+    seen = json.loads((tmp_path / "home/verifier/state.json").read_text())["heads"]
+    grow(signed.lab, 3)
+    signed.anchors.sign()
+    signed.asked.clear()
+
+    code, out, _ = command("verify", "--since-seen", "--json")
+
+    told = json.loads(out)
+    assert (code, told["result"], told["commits"], told["anchor"]) == (0, "proven", 3, 2)
+    assert told["from_leaves"] == {partition: size for partition, (size, _) in seen.items()}
+    # What was seen now is the whole again: the next look goes on from here, and finds nothing new.
+    assert json.loads(command("verify", "--since-seen", "--json")[1])["commits"] == 0
+    assert json.loads(command("verify", "--json")[1])["commits"] == COMMITS + 3
+
+
+def test_what_lies_behind_a_seen_history_that_was_rewritten_is_broken(signed, command, tmp_path):
+    command("verify", "--state", tmp_path / "s.json")
+    state = json.loads((tmp_path / "s.json").read_text())
+    next(iter(state["heads"].values()))[1] = "0" * 64
+    (tmp_path / "s.json").write_text(json.dumps(state))
+    grow(signed.lab, 3)
+    signed.anchors.sign()
+
+    code, _, err = command("verify", "--since-seen", "--state", tmp_path / "s.json")
+
+    assert code == 1
+    assert "seen before" in err
+
+
+@pytest.mark.parametrize("words", [("verify", "--since-seen"), ("export", "--out", "log.gz", "--since", "none.json")])
+def test_who_has_seen_nothing_has_nothing_to_go_on_from(signed, command, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+
+    code, out, err = command(*words, "--json")
+
+    assert (code, out) == (2, "")
+    assert json.loads(err.splitlines()[-1])["error"]["code"] == "nothing_seen"
+    assert not (tmp_path / "log.gz").exists()
+
+
+def test_a_file_is_not_asked_for_less_than_it_holds(log, command, tmp_path):
+    assert command("verify", "--since-seen", "--export", tmp_path / "log.gz", "--key", tmp_path / "key.pem")[0] == 2
+
+
 # --- Files
+
+
+def test_an_export_since_a_state_is_proven_by_that_state(signed, command, tmp_path):
+    state, key, first, second = (tmp_path / name for name in ("s.json", "key.pem", "first.gz", "second.gz"))
+    key.write_bytes(pem(signed.signer))
+    command("export", "--out", first)
+    assert command("verify", "--export", first, "--key", key, "--state", state)[0] == 0
+    grow(signed.lab, 3)
+    signed.anchors.sign()
+
+    code, _, err = command("export", "--out", second, "--since", state)
+    assert code == 0
+    assert f"--export {second} --key FILE --state {state}" in err
+
+    code, out, _ = command("verify", "--export", second, "--key", key, "--state", state, "--json")
+    assert (code, json.loads(out)["commits"], json.loads(out)["anchor"]) == (0, 3, 2)
 
 
 def test_an_export_is_written_and_proven_by_another_command(signed, command, tmp_path):
