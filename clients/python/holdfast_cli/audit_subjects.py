@@ -1,7 +1,6 @@
 """`./holdfast audit hold`, `release` and `erase`: a data subject's content, kept from being destroyed or destroyed."""
 
 from typing import Annotated, Final
-from uuid import uuid4
 
 import msgspec
 import typer
@@ -28,7 +27,7 @@ def hold(
 ) -> None:
     """Keep a subject's content from being erased. Holding twice for one reason holds once."""
     with connect() as holdfast:
-        found = holdfast.audit.hold(subject, reason, until=until, idempotency_key=idempotency_key or str(uuid4()))
+        found = holdfast.audit.hold(subject, reason, until=until, idempotency_key=idempotency_key)
     _tell(found, as_json=json)
 
 
@@ -41,7 +40,7 @@ def release(
 ) -> None:
     """End the hold that runs for this reason."""
     with connect() as holdfast:
-        found = holdfast.audit.release(subject, reason, idempotency_key=idempotency_key or str(uuid4()))
+        found = holdfast.audit.release(subject, reason, idempotency_key=idempotency_key)
     _tell(found, as_json=json)
 
 
@@ -58,7 +57,7 @@ def erase(
         require_terminal("this destroys content for good", "the same command with --yes")
         typer.confirm(f"Destroy all content that was sealed for {visible(subject)}, for good?", abort=True, err=True)
     with connect() as holdfast:
-        found = holdfast.audit.erase(subject, reason, idempotency_key=idempotency_key or str(uuid4()))
+        found = holdfast.audit.erase(subject, reason, idempotency_key=idempotency_key)
     _tell(found, as_json=json)
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,25 +20,18 @@ from holdfast_cli.failures import ExitCode
 from holdfast_cli.findings import Finding, Verdict
 from holdfast_cli.places import ROOT, home
 from holdfast_cli.repairing import repairs
-from holdfast_cli.stacking import AwsFlag, target
+from holdfast_cli.stack import PORT
+from holdfast_cli.stacking import AwsFlag, running_in, target
 from holdfast_cli.terminal import JsonFlag, console, print_json, progress_of
+
+if TYPE_CHECKING:
+    from stacks.local.running import Running
 
 PYTHON_MIN = (3, 11)
 DISK_FREE_BYTES_MIN = 1_000_000_000
 CLOCK_SKEW_SECONDS_MAX = 60
 """A clock further off than this may not append (503 `clock_skew`)."""
 ASK_TIMEOUT_SECONDS = 5.0
-GATEWAY_PORT = 4600
-
-
-class _Address(msgspec.Struct, frozen=True):
-    url: str
-
-
-class _Run(msgspec.Struct, frozen=True):
-    gateway_url: str
-    token_file: str
-    services: dict[str, _Address] = {}
 
 
 def register(app: typer.Typer) -> None:
@@ -62,7 +55,7 @@ def doctor(*, aws: AwsFlag = False, json: JsonFlag = False) -> int:
 
 def examine(folder: Path) -> Iterator[Finding]:
     """Look at one thing after the other; what rests on a running stack is left out where none runs."""
-    run = _running(folder)
+    run = running_in(folder)
     yield _python()
     yield _environment(Path(sys.prefix), ROOT / ".venv")
     yield _engine_environment(folder)
@@ -74,13 +67,6 @@ def examine(folder: Path) -> Iterator[Finding]:
     for check in (_clock, _services, _token):
         yield from check(run)
     yield from _logs(aws=False)
-
-
-def _running(folder: Path) -> _Run | None:
-    try:
-        return msgspec.json.decode((folder / "run.json").read_bytes(), type=_Run)
-    except (OSError, msgspec.MsgspecError):
-        return None
 
 
 def _python() -> Finding:
@@ -106,10 +92,10 @@ def _engine_environment(folder: Path) -> Finding:
     return Finding("engine", "ok", str(folder / "engine"))
 
 
-def _ports(run: _Run | None) -> Iterator[Finding]:
+def _ports(run: "Running | None") -> Iterator[Finding]:
     from stacks.local import processes  # noqa: PLC0415
 
-    gateway = GATEWAY_PORT if run is None else urlsplit(run.gateway_url).port or GATEWAY_PORT
+    gateway = PORT if run is None else urlsplit(run.gateway_url).port or PORT
     for port, whose in ((gateway, "gateway"), (gateway + 1, "engine")):
         check, is_held = f"port {port}", processes.is_listening(port)
         if run is not None and is_held:
@@ -132,7 +118,7 @@ def _disk(folder: Path) -> Finding:
     return Finding("disk", "ok", detail)
 
 
-def _clock(run: _Run) -> Iterator[Finding]:
+def _clock(run: "Running") -> Iterator[Finding]:
     """Compare with the `Date` of whoever stores: that is the clock which appends are held against."""
     answer = _ask(f"{run.gateway_url}/audit/openapi.json")
     if answer is None or "date" not in answer.headers:
@@ -144,7 +130,7 @@ def _clock(run: _Run) -> Iterator[Finding]:
         yield Finding("clock", "ok", f"within {max(1.0, skew):.0f} s of the stack's")
 
 
-def _services(run: _Run) -> Iterator[Finding]:
+def _services(run: "Running") -> Iterator[Finding]:
     for name, service in run.services.items():
         answer = _ask(f"{service.url}/openapi.json")
         if answer is not None and answer.is_success:
@@ -154,7 +140,7 @@ def _services(run: _Run) -> Iterator[Finding]:
             yield Finding(f"service {name}", "failed", f"{service.url} {said}.", f"./holdfast logs {name}")
 
 
-def _token(run: _Run) -> Iterator[Finding]:
+def _token(run: "Running") -> Iterator[Finding]:
     path = Path(run.token_file)
     remake = "./holdfast down && ./holdfast up --detach (makes a fresh one)"
     try:
@@ -185,7 +171,7 @@ def _expiry(token: str) -> float:
         return 0.0
 
 
-def _refusal(run: _Run, token: str) -> str | None:
+def _refusal(run: "Running", token: str) -> str | None:
     from holdfast_client import Budget, Denied, Holdfast, HoldfastError, NotFound  # noqa: PLC0415
 
     addresses = {name: service.url for name, service in run.services.items()}

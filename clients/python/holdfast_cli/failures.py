@@ -60,9 +60,14 @@ def failure_of(error: HoldfastError) -> Failure:
     facts: dict[str, Any] = {**error.facts, "status": error.status, "request_id": error.request_id}
     match error:
         case Uncertain():
+            again = (
+                "asking again with the same idempotency key"
+                if _takes_key()
+                else "running the same command again: what has been done is not done twice"
+            )
             return Failure(
                 error.code,
-                f"{error.detail} Nothing is lost by asking again with the same idempotency key.",
+                f"{error.detail} Nothing is lost by {again}.",
                 next_command=same_command(idempotency_key=error.idempotency_key),
                 exit_code=ExitCode.REMOTE,
                 facts={**facts, "idempotency_key": error.idempotency_key},
@@ -85,7 +90,10 @@ def failure_of(error: HoldfastError) -> Failure:
 def same_command(*, idempotency_key: str | None = None) -> str:
     """Write the command that is running, so that it can be pasted and run again."""
     words = ["./holdfast", *sys.argv[1:]]
-    takes_key = not KEYED_COMMANDS.isdisjoint(words)
-    if idempotency_key is not None and takes_key and "--idempotency-key" not in words:
+    if idempotency_key is not None and _takes_key() and "--idempotency-key" not in words:
         words += ["--idempotency-key", idempotency_key]
     return shlex.join(words)
+
+
+def _takes_key() -> bool:
+    return not KEYED_COMMANDS.isdisjoint(sys.argv[1:])

@@ -28,14 +28,16 @@ def repairs(
     client = where.client("lambda")
     for service in services:
         try:
-            yield _repaired(client, service, show)
+            logs = f"./holdfast logs {service}" if where.is_local else f"./holdfast logs {service} --aws"
+            yield _repaired(client, service, show, logs)
         except client.exceptions.ResourceNotFoundException:
             continue  # it keeps no streams, or is not deployed
         except (BotoCoreError, ClientError) as error:
-            yield Finding(f"log of {service}", "failed", f"Repair cannot be called: {error}", "./holdfast status")
+            fix = "./holdfast status" if where.is_local else "aws sts get-caller-identity (whose credentials these are)"
+            yield Finding(f"log of {service}", "failed", f"Repair cannot be called: {error}", fix)
 
 
-def _repaired(client: Any, service: str, show: Callable[[int], None]) -> Finding:
+def _repaired(client: Any, service: str, show: Callable[[int], None], logs: str) -> Finding:
     check = f"log of {service}"
     seen = missed = ends = 0
     for _ in range(CALLS_MAX):
@@ -43,7 +45,7 @@ def _repaired(client: Any, service: str, show: Callable[[int], None]) -> Finding
         told = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
             reason = told.get("errorMessage", "nobody knows why") if isinstance(told, dict) else told
-            return Finding(check, "failed", f"Repair does not come to its end: {reason}", f"./holdfast logs {service}")
+            return Finding(check, "failed", f"Repair does not come to its end: {reason}", logs)
         seen, missed, ends = seen + told["commits"], missed + told["indexed"], ends + told["is_last"]
         show(seen)
         if ends == ENDS:
@@ -53,7 +55,7 @@ def _repaired(client: Any, service: str, show: Callable[[int], None]) -> Finding
             check,
             "warning",
             f"{missed:,} commits were stored and not in the log; they are now.",
-            f"./holdfast logs {service} (why the indexer missed them)",
+            f"{logs} (why the indexer missed them)",
         )
     if ends < ENDS:
         return Finding(check, "ok", f"{seen:,} commits were looked at, and none was missed; the schedule goes on")

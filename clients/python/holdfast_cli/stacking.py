@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from holdfast_cli.failures import ExitCode, Failure
@@ -13,6 +12,7 @@ from holdfast_cli.places import home
 from holdfast_client.errors import NotRunning
 
 if TYPE_CHECKING:
+    from stacks.local.running import Running
     from stacks.target import Target
 
 AwsFlag = Annotated[
@@ -22,9 +22,6 @@ AwsFlag = Annotated[
 OnlyOption = Annotated[
     str | None, typer.Option("--only", metavar="A,B", help="Only these services; all of them without it.")
 ]
-
-ENGINE_KEY = "test"
-"""Access key and secret of the engine's root: it listens on loopback only, and guards nothing of value."""
 
 
 @contextmanager
@@ -62,28 +59,12 @@ def services_of(only: str | None) -> list[str]:
     return named
 
 
-class EngineAddress(msgspec.Struct, frozen=True):
-    """Where the running engine answers, as `run.json` says."""
+def running_in(folder: Path) -> "Running | None":
+    """Read what the local stack in *folder* says of itself; None if none runs, whatever one has left there."""
+    from stacks.local.running import Home, load  # noqa: PLC0415
 
-    endpoint_url: str
-    region: str
-
-
-class _Run(msgspec.Struct, frozen=True):
-    engine: EngineAddress
-
-
-def engine_address(folder: Path) -> EngineAddress:
-    """
-    Read where the engine of the local stack in *folder* answers.
-
-    Raises:
-        NotRunning: nothing runs there.
-    """
-    try:
-        return msgspec.json.decode((folder / "run.json").read_bytes(), type=_Run).engine
-    except (OSError, msgspec.MsgspecError) as error:
-        raise NotRunning("no_local_stack", f"No local stack runs in {folder}. For AWS, say --aws.") from error
+    where = Home(folder)
+    return load(where) if where.supervisor_pid() is not None else None
 
 
 def target(*, aws: bool) -> "Target":
@@ -91,6 +72,9 @@ def target(*, aws: bool) -> "Target":
     Say where to deploy: the running local engine, or with *aws* the account of the current credentials.
 
     The account has to be asked for by name: guessing one is how accidents happen.
+
+    Raises:
+        NotRunning: no local stack runs.
     """
     import boto3  # noqa: PLC0415
 
@@ -98,6 +82,11 @@ def target(*, aws: bool) -> "Target":
 
     if aws:
         return Target(session=boto3.Session(), endpoint_url=None, is_local=False)
-    engine = engine_address(home())
-    session = boto3.Session(aws_access_key_id=ENGINE_KEY, aws_secret_access_key=ENGINE_KEY, region_name=engine.region)
+    from stacks.local.engine import ACCESS_KEY, SECRET_KEY  # noqa: PLC0415
+
+    running = running_in(home())
+    if running is None:
+        raise NotRunning("no_local_stack", f"No local stack runs in {home()}. For AWS, say --aws.")
+    engine = running.engine
+    session = boto3.Session(aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, region_name=engine.region)
     return Target(session=session, endpoint_url=engine.endpoint_url, is_local=True)

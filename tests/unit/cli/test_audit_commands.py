@@ -21,6 +21,7 @@ from holdfast.log.values import PARTITIONS, partition_of
 from holdfast.projections import Generation
 from holdfast_cli import audit_rebuilds
 from holdfast_cli.main import main
+from holdfast_client import Unavailable, Uncertain
 from tests.archive_lab import AGED
 from tests.audit_lab import event
 from tests.unit.cli.whole_trail import WholeTrail
@@ -371,6 +372,27 @@ def test_a_rebuild_may_wait_for_a_person_to_swap_it_in_and_back(told):
         code, out, _ = told("audit", "rebuild-change", rebuild["rebuild_id"], change, "--json")
         assert (code, json.loads(out)["state"]) == (0, state)
     assert told("audit", "rebuild-change", rebuild["rebuild_id"], "abandon")[0] == 4
+
+
+def test_a_change_of_unknown_outcome_is_asked_for_again_by_the_same_command(told, whole):
+    rebuild = json.loads(told("audit", "rebuild", "streams", "--reason", "look first", "--no-flip", "--json")[1])
+    lost: list[str] = []
+
+    def lose(path: str, body: Any) -> Any:
+        if path.endswith("/flip") and not lost:
+            lost.append(path)
+            raise Uncertain("key", Unavailable("no_answer", "No answer."))
+        return body
+
+    whole.after_answer = lose
+    code, _, err = told("audit", "rebuild-change", rebuild["rebuild_id"], "flip", "--json")
+    error = error_of(err)
+
+    assert (code, error["code"]) == (4, "outcome_unknown")
+    assert "running the same command again" in error["detail"]
+    assert "idempotency key" not in error["detail"]
+    code, out, _ = told(*error["next_command"].split()[1:])
+    assert (code, json.loads(out)["state"]) == (0, "flipped")
 
 
 def test_a_past_view_is_made_and_never_live(told, whole):

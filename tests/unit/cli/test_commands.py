@@ -5,13 +5,17 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from holdfast_cli import audit_streams
+from holdfast_cli import audit_streams, stacking
 from holdfast_cli.main import main
+from holdfast_client.errors import NotRunning
+from stacks.local import files, locks
+from stacks.local.running import EngineAddress, Home, Running, ServiceAddress
 from tests.unit.client.loopback import LostReply, Says
 
 
@@ -182,6 +186,39 @@ def test_doctor_finds_something_to_say_and_a_fix_for_whatever_is_not_ok(monkeypa
     assert {"python", "environment", "engine", "port 4600", "port 4601", "disk", "stack"} <= set(findings)
     assert findings["stack"]["fix"] == "./holdfast up --detach"
     assert all(finding["fix"] for finding in findings.values() if finding["verdict"] != "ok")
+
+
+def left_behind(home: Path) -> None:
+    """Write what a stack says of itself while it runs."""
+    running = Running(
+        pid=1, engine_pid=1, engine_began="", started_at="", tenant="local", token_file=str(home / "token"),
+        gateway_url="http://127.0.0.1:9", services={"audit": ServiceAddress(url="http://127.0.0.1:9/audit")},
+        engine=EngineAddress(endpoint_url="http://127.0.0.1:10", region="eu-west-1", dynamodb_endpoint_url=""),
+        control_secret="",
+    )  # fmt: skip
+    files.write(Home(home).run_file, running)
+
+
+def test_what_a_killed_stack_left_behind_is_no_stack_that_runs(monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("HOLDFAST_HOME", str(tmp_path))
+    left_behind(tmp_path)
+
+    main(["doctor", "--json"])
+    findings = {finding["check"]: finding for finding in json.loads(capfd.readouterr().out)["findings"]}
+    assert findings["stack"]["fix"] == "./holdfast up --detach"
+    assert not {"token", "service audit", "port 9"} & set(findings)
+    with pytest.raises(NotRunning):
+        stacking.target(aws=False)
+
+
+def test_a_stack_whose_supervisor_lives_is_where_commands_go(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOLDFAST_HOME", str(tmp_path))
+    left_behind(tmp_path)
+
+    with locks.held(Home(tmp_path).lock):
+        where = stacking.target(aws=False)
+
+    assert (where.is_local, where.endpoint_url, where.session.region_name) == (True, "http://127.0.0.1:10", "eu-west-1")
 
 
 @pytest.mark.parametrize("arguments", [["reset"], ["destroy"]])

@@ -28,8 +28,9 @@ class Functions:
 
     exceptions = type("Exceptions", (), {"ResourceNotFoundException": NotThere})
 
-    def __init__(self, act: Act) -> None:
+    def __init__(self, act: Act, *, is_local: bool = True) -> None:
         self.act = act
+        self.is_local = is_local
         self.called = 0
 
     def client(self, service: str) -> "Functions":
@@ -105,13 +106,14 @@ def test_a_walk_by_hand_ends(audit: AuditLab, monkeypatch: pytest.MonkeyPatch):
     )  # fmt: skip
 
 
-def test_a_repair_that_fails_is_told_with_its_reason(audit: AuditLab):
+@pytest.mark.parametrize(("is_local", "fix"), [(True, "./holdfast logs audit"), (False, "./holdfast logs audit --aws")])
+def test_a_repair_that_fails_is_told_with_its_reason_and_where_its_logs_are(audit: AuditLab, is_local, fix):
     def broken() -> Any:
         raise RuntimeError("a commit is lost")
 
-    (finding,) = repaired(Functions(broken))
+    (finding,) = repaired(Functions(broken, is_local=is_local))
 
-    assert (finding.verdict, finding.fix) == ("failed", "./holdfast logs audit")
+    assert (finding.verdict, finding.fix) == ("failed", fix)
     assert "a commit is lost" in finding.detail
 
 
@@ -119,18 +121,20 @@ def test_a_service_that_keeps_no_streams_has_nothing_to_repair(audit: AuditLab):
     assert [finding.check for finding in repaired(Functions(by_hand), "flags", "audit")] == ["log of audit"]
 
 
-def test_where_nobody_answers_that_is_told(audit: AuditLab):
+@pytest.mark.parametrize(("is_local", "fix"), [(True, "./holdfast status"), (False, "aws sts get-caller-identity")])
+def test_where_nobody_answers_that_is_told(audit: AuditLab, is_local, fix):
     def unreachable() -> Any:
         raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
 
-    (finding,) = repaired(Functions(unreachable))
+    (finding,) = repaired(Functions(unreachable, is_local=is_local))
 
     assert finding.verdict == "failed"
+    assert finding.fix.startswith(fix)
 
 
 def test_the_doctor_looks_after_the_logs_in_the_cloud_when_asked(audit: AuditLab, command, monkeypatch):
     asked: list[bool] = []
-    functions = Functions(by_hand)
+    functions = Functions(by_hand, is_local=False)
 
     def target(*, aws: bool) -> Any:
         asked.append(aws)
@@ -143,3 +147,4 @@ def test_the_doctor_looks_after_the_logs_in_the_cloud_when_asked(audit: AuditLab
     told = json.loads(out.splitlines()[-1])
     assert (code, asked, told["ok"]) == (0, [True], True)
     assert [(each["check"], each["verdict"]) for each in told["findings"]] == [("log of audit", "warning")]
+    assert told["findings"][0]["fix"].startswith("./holdfast logs audit --aws")
