@@ -234,10 +234,17 @@ def test_tracking_takes_the_place_of_one_originator(lab):
 def test_sequences_without_positions_have_their_own_bounds(lab):
     snapshots = lab.snapshots()
 
-    for too_much in (stored("a", *range(101)), stored("a", 1, state=bytes(380_001)), stored("a", -1)):
+    for too_much in (
+        stored("a", *range(101)),
+        stored("a", 1, state=bytes(380_001)),
+        stored("a", -1),
+        stored("a", *range(10), state=bytes(350_000)),
+        stored("a", *range(12), state=bytes(380_000)),
+    ):
         with pytest.raises(DataError):
             snapshots.insert_events(too_much)
-    snapshots.insert_events(stored("a", *range(100)))
+    assert snapshots.select_events("a") == []
+    snapshots.insert_events(stored("a", *range(100), state=bytes(34_900)))
     snapshots.insert_events(stored("b", 1, state=bytes(380_000)))
 
     assert len(snapshots.select_events("a")) == 100

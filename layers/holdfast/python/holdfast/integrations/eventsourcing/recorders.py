@@ -44,6 +44,7 @@ from holdfast.integrations.eventsourcing.rows import (
 from holdfast.integrations.eventsourcing.subscriptions import HoldfastSubscription
 from holdfast.streams import PACKED_BYTES_MAX
 from holdfast.streams.companions import Companion
+from holdfast.streams.rules import TRANSACTION_BYTES_MAX
 
 ROWS_MAX: Final = 100
 """Events of one insert into sequences without positions: each is an item, and a transaction holds so many."""
@@ -53,7 +54,7 @@ class HoldfastAggregateRecorder(AggregateRecorder):
     """
     Sequences without positions, such as snapshots: one item per event, of up to 380,000 bytes.
 
-    Versions may come in any order. An insert holds up to ROWS_MAX events.
+    Versions may come in any order. An insert holds up to ROWS_MAX events, of 3,500,000 bytes together.
     """
 
     def __init__(self, space: Space, purpose: str) -> None:
@@ -66,7 +67,7 @@ class HoldfastAggregateRecorder(AggregateRecorder):
 
         Raises:
             IntegrityError: a version is taken.
-            DataError: an event, or their number, is too large.
+            DataError: an event, their number, or all of them together are too large.
         """
         with library_errors():
             self._insert(stored_events)
@@ -104,6 +105,9 @@ class HoldfastAggregateRecorder(AggregateRecorder):
         items = [to_item(self._row(event, operation)) for event in events]
         if len(items) > ROWS_MAX:
             raise DataError(f"{len(items)} events at once; one insert holds {ROWS_MAX}.")
+        size = sum(len(event.state) + len(event.topic.encode()) for event in events)
+        if size > TRANSACTION_BYTES_MAX:
+            raise DataError(f"States and topics of {size} bytes at once; one insert holds {TRANSACTION_BYTES_MAX}.")
         if len({(str(event.originator_id), event.originator_version) for event in events}) < len(events):
             raise IntegrityError("Two of these events have one version.")
         standing = []
