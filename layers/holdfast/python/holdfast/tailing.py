@@ -14,7 +14,8 @@ then fails to send has lost them on the way, and the next message says so.
     server  {"type":"event","partition":0,"position":125,"after":120,"stream":"orders/1",
              "event":{…}}
             {"type":"at","positions":{"0":130},"after":{"0":125}}          nothing of yours from 126 to 130
-            {"type":"gap","partition":0,"after":130}                       skipped from 131 on: read it from the log
+            {"type":"gap","partition":0,"after":130}                       skipped from 131 on, for it is too far back,
+                                                                           too much or too large: read it from the log
             {"type":"error","code":"invalid_message","detail":"…","retryable":false,"request_id":"…"}
 
 Where a connection is, it asks itself: a beat of the server's own would be paid for every connection that is idle, and

@@ -5,8 +5,9 @@ First events are sent, then the checkpoint is written; whoever is cut off betwee
 that its target refuses keeps its stream where it is: where it stands is written together with the checkpoint that
 passes it. So all that has been passed is delivered, or lies at or behind the place of a stream that stands still.
 
-A checkpoint is read before the streams that stand still, and every change of these changes it too: who acts on streams
-that have gone on meanwhile cannot write what he makes of it.
+A checkpoint is read before the streams that stand still, and is changed whenever one joins or leaves these: who acts on
+streams that have gone on meanwhile cannot write what he makes of it. Where a stream stands is changed in its own row
+alone, on condition that nobody else has.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
