@@ -25,6 +25,7 @@ HEALTH_TIMEOUT_SECONDS = 2.0
 STOP_SECONDS_MAX = 30.0
 """Writing the state takes about 0.2 s per megabyte; a child that needs longer has lost its way."""
 POLL_SECONDS = 0.02
+PROCESS = Path(__file__).with_name("engine_process.py")
 STATE_NOT_WRITTEN = "Persistence: failed to save"
 """What the engine logs, and otherwise keeps to itself, when a part of its state could not be written."""
 
@@ -96,7 +97,7 @@ def start(home: Path, port: int, report: Report) -> Engine:
     log_file = home / "logs" / "engine.log"
     with log_file.open("ab") as log:
         child = subprocess.Popen(  # noqa: S603 (our own interpreter)
-            [str(python), "-m", "ministack"],
+            [str(python), str(PROCESS)],
             env=environment(home, port),
             cwd=home,
             stdin=subprocess.DEVNULL,
