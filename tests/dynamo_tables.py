@@ -1,7 +1,7 @@
 """Tables for the event store's tests, on whatever DynamoDB is given."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -72,8 +72,10 @@ def create_tables(dynamodb: Any, prefix: str) -> Tables:
 
 
 def delete_tables(dynamodb: Any, prefix: str) -> None:
+    """Delete them, however long that takes: it may be done after its answer was given up."""
     for role in KINDS:
-        dynamodb.delete_table(TableName=f"{prefix}-{role}")
+        with contextlib.suppress(dynamodb.exceptions.ResourceNotFoundException):
+            dynamodb.delete_table(TableName=f"{prefix}-{role}")
 
 
 def memory_stores() -> TestTables:
@@ -84,7 +86,7 @@ def memory_stores() -> TestTables:
     return TestTables(transport, tables_named("test"))
 
 
-@contextmanager
+@contextlib.contextmanager
 def moto_stores() -> Iterator[TestTables]:
     with mock_aws():
         client.cache_clear()

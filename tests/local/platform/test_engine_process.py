@@ -14,8 +14,9 @@ from ministack.services import dynamodb
 ITEM = {"pk": {"S": "a"}, "sk": {"N": "7"}}
 VALUES = {":a": {"S": "a"}, ":five": {"N": "5"}, ":nine": {"N": "9"}}
 EXPRESSIONS = (
-    "pk = :a", "pk = :a AND sk BETWEEN :five AND :nine", "pk = :a AND sk > :nine", "#pk = :a", "pk == :a", "((pk = :a))",
-    "pk = :a AND", "status = :a", "sk BETWEEN :nine AND :five", "size(pk) < :five", "begins_with(pk, :a)", "", "pk",
+    "pk = :a", "pk = :a AND sk BETWEEN :five AND :nine", "pk = :a AND sk > :nine", "#pk = :a", "pk == :a",
+    "((pk = :a))", "pk = :a AND", "status = :a", "sk BETWEEN :nine AND :five", "size(pk) < :five", "",
+    "begins_with(pk, :a)", "pk",
 )
 
 def answers():
@@ -35,9 +36,7 @@ print(json.dumps({"before": before, "after": list(answers()), "read": read().mis
 
 def test_what_is_remembered_of_an_expression_changes_no_answer(stack: LocalStack):
     python = ensure_engine(stack.home / "engine", Printed())
-    done = subprocess.run(
-        [python, "-c", ANSWERS, PROCESS], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run([python, "-c", ANSWERS, PROCESS], capture_output=True, text=True, check=True, timeout=60)
 
     told = json.loads(done.stdout)
     assert told["before"] == told["after"]
