@@ -77,6 +77,7 @@ def record(caller: Caller, what: str, query: Mapping[str, Any]) -> None:
     Record that something is read, if the tenant wants that.
 
     Raises:
+        Invalid: `event_too_large`.
         Unavailable: `not_recorded`.
     """
     access(caller).record(

@@ -1,6 +1,6 @@
 """Routes of subscriptions: the log's events, sent on to a queue or a topic of whoever asked for them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -8,20 +8,29 @@ from functions.audit import adapters
 from functions.audit.app.door import STORE_ERRORS, app, stream_named
 from functions.audit.app.recording import recorded
 from holdfast.clock import to_text
+from holdfast.cloudevents import TEXT_BYTES_MAX
 from holdfast.errors import once_done
 from holdfast.http import Answer, Caller
+from holdfast.streams.values import STREAM_NAME_MAX
 from holdfast.subscriptions import Progress, Settings, Stand, Subscription
 from holdfast.subscriptions.rules import TYPES_MAX
 
-Types = Annotated[list[str], msgspec.Meta(max_length=TYPES_MAX)]
+TARGET_CHARACTERS_MAX: Final = 400
+"""The ARN of a topic may have some 330."""
+
+# What is asked for is recorded, where reads are, before it is looked at: so it is bounded here.
+Target = Annotated[str, msgspec.Meta(max_length=TARGET_CHARACTERS_MAX)]
+Type = Annotated[str, msgspec.Meta(max_length=TEXT_BYTES_MAX)]
+Types = Annotated[list[Type], msgspec.Meta(max_length=TYPES_MAX)]
+Prefix = Annotated[str, msgspec.Meta(max_length=STREAM_NAME_MAX)]
 
 
 class SubscriptionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"begins": "from"}):
-    target: str
+    target: Target
     """The ARN of an SQS queue or an SNS topic that this deployment may send to."""
     types: Types = []
     """Of the events that are sent; all of them if there are none."""
-    stream_prefix: str = ""
+    stream_prefix: Prefix = ""
     """What the names of their streams begin with."""
     begins: Literal["now", "start"] = "now"
     """Where a new subscription begins; one that exists goes on from where it is."""

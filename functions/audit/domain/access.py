@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.clock import to_text
+from holdfast.cloudevents import Attributes, encode
 from holdfast.errors import Invalid
 from holdfast.ids import derived
 from holdfast.streams import check_stream
@@ -49,8 +50,13 @@ def stream_of(read: Read, now: datetime) -> str:
 
 
 def event_of(read: Read, now: datetime) -> bytes:
-    """Write what was asked, before it is answered."""
-    event = {
+    """
+    Write what was asked, before it is answered.
+
+    Raises:
+        Invalid: `event_too_large`; it asks with more than an event holds.
+    """
+    event: Attributes = {
         "specversion": "1.0",
         "id": read.commit_id,
         "source": SOURCE,
@@ -61,7 +67,7 @@ def event_of(read: Read, now: datetime) -> bytes:
     stream = read.query.get("stream")
     if isinstance(stream, str) and _is_stream(stream):
         event["subject"] = stream
-    return msgspec.json.encode(event, order="sorted")
+    return encode(event, "")
 
 
 def switched_event(tenant: str, version: int, *, is_on: bool, by: str) -> bytes:

@@ -1,5 +1,7 @@
 """Recording reads, and turning that on and off."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -37,22 +39,19 @@ class Access:
         Record a read before it is answered, if the tenant wants that: one put of one unit.
 
         Raises:
+            Invalid: `event_too_large`; asked in these words it never can be.
             Unavailable: `not_recorded`; what cannot be recorded is not answered.
         """
-        try:
-            if domain.RECORD_READS not in self.switches.known(self.tenant).on:
-                return
-            now = self.clock.now()
-            stream = domain.stream_of(read, now)
-            # Nobody else writes there, so nothing has to be looked at first.
-            boundary = empty(self.tenant, stream, Instant(now, self.clock.monotonic()))
-            self.store.append(stream, boundary, [domain.event_of(read, now)], commit_id=read.commit_id)
-        except ServiceError as error:
-            raise Unavailable(
-                "not_recorded",
-                "Reads are recorded here, and this one could not be; so it is not answered. Repeat.",
-                retry_after_seconds=1,
-            ) from error
+        with _or_not_recorded():
+            is_wanted = domain.RECORD_READS in self.switches.known(self.tenant).on
+        if not is_wanted:
+            return
+        now = self.clock.now()
+        stream, event = domain.stream_of(read, now), domain.event_of(read, now)
+        # Nobody else writes there, so nothing has to be looked at first.
+        boundary = empty(self.tenant, stream, Instant(now, self.clock.monotonic()))
+        with _or_not_recorded():
+            self.store.append(stream, boundary, [event], commit_id=read.commit_id)
 
     def settings(self) -> Switched:
         """Read what is turned on."""
@@ -86,3 +85,23 @@ class Access:
             with once_done():
                 return self.switches.now(self.tenant)
         raise Unavailable("contended", "Others keep changing these settings. Nothing happened; repeat.")
+
+
+@contextmanager
+def _or_not_recorded() -> Iterator[None]:
+    """
+    Refuse to answer what could not be recorded, for whatever reason.
+
+    A repeat comes with a request id of its own: so also whose id was taken may ask again.
+
+    Raises:
+        Unavailable: `not_recorded`.
+    """
+    try:
+        yield
+    except ServiceError as error:
+        raise Unavailable(
+            "not_recorded",
+            "Reads are recorded here, and this one could not be; so it is not answered. Repeat.",
+            retry_after_seconds=1,
+        ) from error

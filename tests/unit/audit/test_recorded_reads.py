@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from functions.audit import adapters
-from functions.audit.app import tail
+from functions.audit.app import tail, workers
 from holdfast.broadcast import Broadcast
 from holdfast.cloudevents import rendered
 from holdfast.dynamodb import Database
@@ -248,6 +248,55 @@ def test_a_winner_that_cannot_be_recorded_is_not_shown(audit, monkeypatch):
     assert "events" not in problem
 
 
+def test_what_is_asked_for_is_bounded_before_it_is_recorded(audit, monkeypatch):
+    monkeypatch.setenv("HOLDFAST_SUBSCRIPTION_TARGETS", QUEUE)
+    turn(audit, is_on=True)
+    route, name = "/v1/subscriptions/{name}", {"name": "all"}
+    for body in ({"target": '"' * 2_000_000}, {"target": QUEUE, "types": ['"' * 2_000_000]}):
+        status, problem, _ = audit.door.call("PUT", route, body=body, parameters=name)
+        assert (status, problem["code"]) == (400, "invalid_body")
+    assert reads(audit) == []
+
+    most = {"target": QUEUE, "types": ["\x01" * 512] * 50, "stream_prefix": "o" * 200}
+    assert audit.door.call("PUT", route, body=most, parameters=name)[0] == 200
+    (found,) = told(audit)
+    assert found["data"]["query"]["types"] == most["types"]
+
+
+def test_a_read_that_no_event_holds_is_refused_for_good(audit):
+    turn(audit, is_on=True)
+
+    status, problem, _ = audit.door.call("GET", "/v1/streams/{stream}/state", stream="x" * 300_000)
+
+    assert (status, problem["code"], problem["retryable"]) == (413, "event_too_large", False)
+    assert reads(audit) == []
+
+
+def test_a_recorded_read_is_kept_for_good_with_its_rows(audit):
+    def rows() -> dict[str, int]:
+        tables = ("commits", "log", "views")
+        return {name: len(audit.lab.transport.call("Scan", {"TableName": name}).body["Items"]) for name in tables}
+
+    turn(audit, is_on=True)
+    ask(audit, "state", "r-0")
+    workers.repair({}, None)
+    workers.projector({}, None)
+    before = rows()
+
+    ask(audit, "state", "r-1")
+    workers.repair({}, None)
+    workers.projector({}, None)
+    added = {name: count - before[name] for name, count in rows().items()}
+    audit.lab.clock.advance(timedelta(days=100))
+    workers.archiver({}, None)
+
+    # A segment and a watermark; four rows of `events`, and one of `streams`.
+    assert added == {"commits": 1, "log": 2, "views": 5}
+    assert len(reads(audit)) == 2
+    hot = audit.lab.transport.call("Scan", {"TableName": "commits"}).body["Items"]
+    assert sum("#access/2026" in row["pk"]["S"] for row in hot) == 2
+
+
 def test_what_is_asked_for_in_vain_was_asked_for(audit):
     turn(audit, is_on=True)
 
@@ -357,25 +406,47 @@ def test_another_process_hears_of_it_in_time(audit, monkeypatch):
     assert len(reads(audit)) == 1
 
 
+class Meddling:
+    """A transport through which bob turns it, time and again, just before the next change."""
+
+    def __init__(self, audit: AuditLab, patch: pytest.MonkeyPatch, *wishes: bool) -> None:
+        self.audit, self.patch, self.wishes, self.inner = audit, patch, list(wishes), audit.lab.transport
+
+    def call(self, operation: str, request: Any) -> Answer:
+        if operation == "TransactWriteItems" and self.wishes:
+            wishes, self.wishes = self.wishes, []
+            ann = self.audit.door.principal
+            self.audit.door.principal = msgspec.structs.replace(ann, subject="bob")
+            with self.patch.context() as patch:
+                patch.setattr(self.audit.lab, "transport", self.inner)
+                assert [turn(self.audit, is_on=is_on)[0] for is_on in wishes] == [200] * len(wishes)
+            self.audit.door.principal = ann
+        answer: Answer = self.inner.call(operation, request)
+        return answer
+
+
+def switched(audit: AuditLab) -> list[tuple[str, bool]]:
+    events = audit.door.events(stream="access~settings", request_id="r-settings")[1]["events"]
+    return [(each["actor"], each["data"]["record_reads"]) for each in events]
+
+
 def test_two_who_turn_it_at_once_tell_each_what_they_did(audit, monkeypatch):
-    class Meddling:
-        """Somebody else turns it just before."""
+    turn(audit, is_on=True)
+    monkeypatch.setattr(audit.lab, "transport", Meddling(audit, monkeypatch, False, True))
 
-        def __init__(self, inner: Any) -> None:
-            self.inner, self.is_done = inner, False
+    answer = turn(audit, is_on=False)[1]
 
-        def call(self, operation: str, request: Any) -> Answer:
-            if operation == "TransactWriteItems" and not self.is_done:
-                self.is_done = True
-                monkeypatch.setattr(audit.lab, "transport", self.inner)
-                turn(audit, is_on=True)
-            answer: Answer = self.inner.call(operation, request)
-            return answer
+    assert (answer["record_reads"], answer["changed_by"]) == (False, "ann")
+    assert switched(audit) == [("ann", True), ("bob", False), ("bob", True), ("ann", False)]
 
-    monkeypatch.setattr(audit.lab, "transport", Meddling(audit.lab.transport))
 
-    assert turn(audit, is_on=True)[1]["record_reads"] is True
-    assert len(audit.door.events(stream="access~settings")[1]["events"]) == 1
+def test_who_finds_done_what_was_to_be_done_has_done_nothing(audit, monkeypatch):
+    monkeypatch.setattr(audit.lab, "transport", Meddling(audit, monkeypatch, True))
+
+    answer = turn(audit, is_on=True)[1]
+
+    assert (answer["record_reads"], answer["changed_by"]) == (True, "bob")
+    assert switched(audit) == [("bob", True)]
 
 
 def test_tenants_turn_their_own(audit):
