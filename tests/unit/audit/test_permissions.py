@@ -1,10 +1,11 @@
 """
-No function asks its tables for what its role does not let it ask, and no role lets it ask for more.
+No function asks AWS for what its role does not let it ask, and no role lets it ask for more.
 
 Roles are written by hand, and a test with the rights of an owner shows nothing of them: so every route and every
 function is led through its life here, its rare turns too, and each request is held against the template.
 """
 
+import itertools
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,24 +18,28 @@ import pytest
 
 from functions.audit import adapters, domain
 from functions.audit.app import app, tail, workers
+from holdfast import snapshots
+from holdfast.archive import ArchiveReader
 from holdfast.broadcast import Broadcast
 from holdfast.dynamodb.transport import Answer
+from holdfast.envelope import MemoryKeyRing
 from holdfast.log import partition_of
+from holdfast.log.blocks import EVENTS_CLOSE
 from holdfast.projections.rebuilds import STILL
 from holdfast.proofs import TILE_HASHES
-from holdfast.snapshots import EVENTS_MIN
 from holdfast.streams import Append
-from holdfast.subjects import KeyCache
+from holdfast.subjects import KeyCache, SubjectKeys
 from holdfast.testing import Killed
 from tests.audit_lab import AuditLab, event
 from tests.broadcast_lab import MemoryPost
 from tests.log_lab import LogLab, memory_tables
 from tests.memory_dynamodb import MemoryTransport
-from tests.permitted import API, Watch
+from tests.permitted import API, Watch, WatchedObjects, WatchedOutbox, WatchedPost, WatchedRing, WatchedSigner
 
 INTAKE = json.loads((Path(__file__).parents[3] / "events/audit/intake-messages.json").read_text())
 FUNCTIONS = {API, "Anchor", "Archiver", "Indexer", "Intake", "Projector", "Rebuilder", "Repair", "Subscriber", "Tail"}
 QUEUE = "arn:aws:sqs:eu-central-1:123456789012:inbox"
+TOPIC = "arn:aws:sns:eu-central-1:123456789012:news"
 AGED = timedelta(days=100)
 WEEK = timedelta(days=8)
 PARTITION = partition_of("orders/1")
@@ -43,11 +48,18 @@ GROWING = [name for name in map("growing:{}".format, range(400)) if partition_of
 """Streams of one partition."""
 
 
+class NoTimeLeft:
+    """Of a function's time, as Lambda tells it."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 0
+
+
 class Trail:
     """An audit trail of which it is noted which function asks for what."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        patch.setenv("HOLDFAST_SUBSCRIPTION_TARGETS", QUEUE)
+        patch.setenv("HOLDFAST_SUBSCRIPTION_TARGETS", f"{QUEUE},{TOPIC}")
         patch.setenv("HOLDFAST_WEBSOCKET_URL", "wss://here")
         self.memory = MemoryTransport()
         self.watch = Watch(self.memory)
@@ -56,12 +68,29 @@ class Trail:
         self.audit.lab.tenant = "acme"
         self.patch = patch
         self.post = MemoryPost(open={"c1"})
-        patch.setattr(adapters, "broadcast", self._broadcast)
         self.asked: set[str] = set()
         self.grown: list[int] = []
+        self.requests = itertools.count()
+        self.archive = WatchedObjects(self.audit.objects, self.watch, "ArchiveBucket")
+        anchored = WatchedObjects(self.audit.anchored, self.watch, "AnchorBucket")
+        patch.setattr(adapters, "archive_objects", lambda: self.archive)
+        patch.setattr(adapters, "anchor_objects", lambda: anchored)
+        patch.setattr(adapters, "outbox", lambda: WatchedOutbox(self.audit.outbox, self.watch))
+        patch.setattr(adapters, "signer", lambda: WatchedSigner(self.audit.signer, self.watch))
+        for name in ("broadcast", "send_step", "subject_keys"):
+            patch.setattr(adapters, name, getattr(self, f"_{name}"))
 
     def _broadcast(self) -> Broadcast:
-        return Broadcast(self.audit.lab.database(), self.audit.lab.tables, self.post, is_revoked=lambda _: False)
+        lab, post = self.audit.lab, WatchedPost(self.post, self.watch)
+        return Broadcast(lab.database(), lab.tables, post, is_revoked=lambda _: False)
+
+    def _send_step(self, *step: Any) -> None:
+        self.watch.note("RebuildQueue", "sqs:SendMessage")
+        self.audit.steps.append(step)
+
+    def _subject_keys(self, tenant: str) -> SubjectKeys:
+        lab, ring = self.audit.lab, WatchedRing(self.audit.ring, self.watch)
+        return SubjectKeys(lab.database(), lab.tables, ring, tenant, self.audit.keys)
 
     def pass_by(self, time: timedelta) -> None:
         self.audit.lab.clock.advance(time)
@@ -69,8 +98,10 @@ class Trail:
     # ----- the functions
 
     def _acting(self, name: str) -> AbstractContextManager[None]:
-        """Let a function act, in a process of its own: it remembers no key that another has read."""
-        self.audit.keys = KeyCache(self.audit.lab.clock)
+        """Let a function act, in a process of its own: it remembers no key or object that another has read."""
+        lab = self.audit.lab
+        self.audit.keys = KeyCache(lab.clock)
+        self.audit._archived = ArchiveReader(lab.database(), lab.tables, self.archive)
         return self.watch.acting(name)
 
     def ask(self, method: str, template: str, body: Any = None, query: str = "", **parameters: Any) -> Any:
@@ -88,9 +119,9 @@ class Trail:
         body = {"events": list(events), "expected_version": expected}
         self.ask("POST", "/v1/streams/{stream}/events", body, stream=stream.replace("/", "~"))
 
-    def wake(self, name: str, event: Any | None = None) -> Any:
+    def wake(self, name: str, event: Any | None = None, context: Any = None) -> Any:
         with self._acting(name):
-            return getattr(workers, name.lower())(event or {}, None)
+            return getattr(workers, name.lower())(event or {}, context)
 
     def index(self, *streams: str) -> None:
         """Wake the indexer with records of these streams' last commits, and the projector with those of the log."""
@@ -109,15 +140,28 @@ class Trail:
     def work(self, until: int = 0) -> None:
         """Let the rebuilder take its messages until so many are left."""
         while len(self.audit.steps) > until:
-            tenant, rebuild_id, partition = self.audit.steps.pop(0)
-            body = json.dumps({"tenant": tenant, "rebuild_id": rebuild_id, "partition": partition})
-            answer = self.wake("Rebuilder", {"Records": [{"messageId": "m", "body": body, "eventSourceARN": QUEUE}]})
-            assert answer == {"batchItemFailures": []}
+            self.step()
 
-    def hear(self, kind: str, **members: Any) -> None:
-        context = {"eventType": kind, "connectionId": "c1", "requestId": "r1"}
+    def step(self, context: Any = None) -> None:
+        tenant, rebuild_id, partition = self.audit.steps.pop(0)
+        body = json.dumps({"tenant": tenant, "rebuild_id": rebuild_id, "partition": partition})
+        message = {"messageId": "m", "body": body, "eventSourceARN": QUEUE}
+        assert self.wake("Rebuilder", {"Records": [message]}, context) == {"batchItemFailures": []}
+
+    def hear(self, kind: str, *, status: int = 200, **members: Any) -> None:
+        context = {"eventType": kind, "connectionId": "c1", "requestId": f"r{next(self.requests)}"}
         with self._acting("Tail"):
-            assert tail({"requestContext": context, **members}, None) == {"statusCode": 200}
+            assert tail({"requestContext": context, **members}, None) == {"statusCode": status}
+
+    def listen_from_the_beginning(self, *, status: int = 200) -> None:
+        self.post.open.add("c1")
+        self.hear("CONNECT", queryStringParameters={"ticket": self.ask("POST", "/v1/tickets")["ticket"]})
+        self.hear("MESSAGE", body=json.dumps({"type": "subscribe", "after": dict.fromkeys("0123", 0)}), status=status)
+
+    def commits(self, stream: str) -> list[Any]:
+        """Read a stream's rows behind the service's back."""
+        rows = self.memory.call("Scan", {"TableName": "commits"}).body["Items"]
+        return [row for row in rows if row["pk"]["S"] == f"S#acme#{stream}"]
 
     def _rows(self, table: str) -> list[Any]:
         return [
@@ -140,20 +184,34 @@ def write(trail: Trail) -> None:
     both = [{"stream": f"orders/{n}", "expected_version": "any", "events": [event(f"both-{n}")]} for n in (3, 4)]
     for _ in range(2):
         trail.ask("POST", "/v1/commits", {"appends": both}, key="both")
-    assert trail.wake("Intake", INTAKE) == trail.wake("Intake", INTAKE) == {"batchItemFailures": []}
+    for message in (INTAKE, INTAKE, about_somebody(1), about_somebody(2)):
+        assert trail.wake("Intake", message) == {"batchItemFailures": []}
     trail.index("orders/1", "orders/2")
     trail.settle()
 
 
+def about_somebody(number: int) -> Any:
+    """Write a message of another service about a data subject."""
+    envelope = json.loads(INTAKE["Records"][0]["body"])
+    envelope["detail"] |= {"id": f"sealed-{number}", "shredkey": "customers/8"}
+    return {"Records": [{**INTAKE["Records"][0], "body": json.dumps(envelope)}]}
+
+
 def write_much(trail: Trail) -> None:
-    """Let streams grow so long that snapshots of them are made: where hints come, and where Repair finds them."""
-    for stream in ("long/1", "long/2"):
-        for first in (0, EVENTS_MIN):
-            sealed = event(first, shredkey="customers/7", data={"secret": first})
-            trail.append(stream, sealed, *(event(n, data={"n": n}) for n in range(first + 1, first + EVENTS_MIN)))
-            if stream == "long/1":
-                trail.index(stream)
-    trail.settle()
+    """
+    Let streams grow so long that snapshots of them are made: where hints come, and where Repair finds them.
+
+    They are objects, as large ones are.
+    """
+    with trail.patch.context() as patch:
+        patch.setattr(snapshots, "INLINE_BYTES_MAX", 0)
+        for stream in ("long/1", "long/2"):
+            for first in (0, EVENTS_CLOSE):
+                sealed = event(first, shredkey="customers/7", data={"secret": first})
+                trail.append(stream, sealed, *(event(n, data={"n": n}) for n in range(first + 1, first + EVENTS_CLOSE)))
+                if stream == "long/1":
+                    trail.index(stream)
+        trail.settle()
 
 
 def read(trail: Trail) -> None:
@@ -237,6 +295,7 @@ def rebuild(trail: Trail) -> None:
         trail.ask("GET", "/v1/rebuilds/{rebuild_id}", **place)
         trail.pass_by(STILL)
         trail.wake("Projector")  # which asks again for steps that nobody makes
+        trail.step(NoTimeLeft())  # and so does who is at one
         trail.work()
         for change in ("flip", "rollback"):
             trail.append("orders/1", event(f"{view}-{change}"))
@@ -280,7 +339,7 @@ def redrive(trail: Trail) -> None:
 def subscribe(trail: Trail) -> None:
     place = {"name": "all"}
     trail.ask("PUT", "/v1/subscriptions/{name}", {"target": QUEUE, "from": "start"}, **place)
-    trail.ask("PUT", "/v1/subscriptions/{name}", {"target": QUEUE, "types": ["t"]}, **place)
+    trail.ask("PUT", "/v1/subscriptions/{name}", {"target": TOPIC, "types": ["t"]}, **place)
     trail.audit.outbox.refusal = lambda *_: "poison"
     for _ in range(7):
         trail.pass_by(timedelta(minutes=10))
@@ -290,6 +349,7 @@ def subscribe(trail: Trail) -> None:
     trail.ask("POST", "/v1/subscriptions/{name}/redrive", **place)
     trail.wake("Subscriber")
     trail.ask("GET", "/v1/subscriptions/{name}", **place)
+    assert trail.audit.outbox.sent[TOPIC]
 
 
 def end_the_subscription(trail: Trail) -> None:
@@ -298,9 +358,7 @@ def end_the_subscription(trail: Trail) -> None:
 
 
 def listen(trail: Trail) -> None:
-    ticket = trail.ask("POST", "/v1/tickets")["ticket"]
-    trail.hear("CONNECT", queryStringParameters={"ticket": ticket})
-    trail.hear("MESSAGE", body=json.dumps({"type": "subscribe", "after": dict.fromkeys("0123", 0)}))
+    trail.listen_from_the_beginning()
     trail.append("orders/2", event("heard", shredkey="customers/7", data={"secret": 2}))
     trail.index("orders/2")
     trail.hear("MESSAGE", body=json.dumps({"type": "ping"}))
@@ -332,6 +390,28 @@ def go_on_with_the_archive(trail: Trail) -> None:
     trail.append("orders/1", event(1, data={"a": 1}), expected=None)  # a repeat of what is archived
     trail.ask("POST", "/v1/rebuilds", {"view": "streams", "reason": "all of it"}, key="archived")
     trail.work()
+    trail.listen_from_the_beginning()
+    trail.ask("PUT", "/v1/subscriptions/{name}", {"target": QUEUE, "from": "start"}, name="all")
+    trail.wake("Subscriber")
+    assert trail.audit.outbox.sent[QUEUE]
+
+
+def meet_damage(trail: Trail) -> None:
+    """Let whoever tells of damage meet some: a commit that was changed, one that is gone, a key that is another."""
+    trail.append("lost/1", event(1), event(2))
+    trail.append("lost/1", event(3))
+    trail.append("broken/1", event(1))
+    (broken,) = trail.commits("broken/1")
+    trail.memory.call("PutItem", {"TableName": "commits", "Item": {**broken, "actor": {"S": "mallory"}}})
+    trail.index("lost/1", "broken/1")
+    trail.wake("Repair")
+    for row in trail.commits("lost/1"):
+        trail.memory.call("DeleteItem", {"TableName": "commits", "Key": {"pk": row["pk"], "sk": row["sk"]}})
+    trail.listen_from_the_beginning(status=500)
+    trail.audit.ring = MemoryKeyRing()
+    assert trail.wake("Intake", about_somebody(3))["batchItemFailures"]
+    trail.pass_by(AGED)
+    trail.wake("Archiver")
 
 
 LIFE = (
@@ -348,6 +428,7 @@ LIFE = (
     go_on_with_the_archive,
     erase,
     prove,
+    meet_damage,
 )
 
 
