@@ -12,7 +12,9 @@ After an erasure no item holds plaintext of the subject's content:
 * What is derived holds none: rows of views are made of envelopes, and a fold that sealed content went into is kept
   under its subject's key, or not at all.
 * A key lies in two places only: wrapped, in its row, where the erasure overwrites it; and in the memory of processes
-  that used it, for KEY_AGE_MAX. It has no text that a log line could show. (Memory that was freed is not wiped.)
+  that used it. None uses it for longer than KEY_AGE_MAX; it lies there until it is asked for again, or another is read,
+  or the process ends: an idle sandbox holds it as long as it lives. It has no text that a log line could show. (Memory
+  that was freed is not wiped.)
 
 What remains is a backup of the table, which can bring a wrapped key back for BACKUPS_KEPT: *final_at* says until when.
 """

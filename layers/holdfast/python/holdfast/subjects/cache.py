@@ -1,4 +1,4 @@
-"""Data keys in a process's memory: few, and not for long."""
+"""Data keys in a process's memory: few, and none that is used for long."""
 
 import threading
 from collections import OrderedDict
@@ -18,7 +18,11 @@ KEYS_CACHED_MAX: Final = 1_000
 
 @dataclass(frozen=True)
 class KeyCache:
-    """Keys in this process's memory, for KEY_AGE_MAX; one serves the subjects of every tenant."""
+    """
+    Keys in this process's memory, for use within KEY_AGE_MAX; one serves the subjects of every tenant.
+
+    What is older goes with the next call that meets it. No timer runs: a sandbox that is idle stands still.
+    """
 
     clock: Clock
     _known: OrderedDict[tuple[str, str], tuple[Instant, DataKey | Erased]] = field(
