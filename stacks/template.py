@@ -32,6 +32,13 @@ API = "RestAPI"
 LOG_GROUP = "AWS::Logs::LogGroup"
 ALARM = "AWS::CloudWatch::Alarm"
 
+AT_ONCE = {"Period": 60, "EvaluationPeriods": 1}
+LASTING = {"Period": 300, "EvaluationPeriods": 3}
+"""
+When an alarm tells somebody. A function in the background raises also where there is more to do than time, or where a
+store does not answer, and is called again: only if that goes on for a quarter of an hour has somebody to look.
+"""
+
 LOGS_DAYS = 30
 BACKGROUND_SECONDS_MAX = 60
 """A function's time where nobody waits for an answer; that in chalice.json ends before API Gateway gives up (29 s)."""
@@ -152,7 +159,7 @@ def _complete_function(logical_id: str, service: str, resources: Template) -> No
         "POWERTOOLS_LOG_LEVEL": "INFO",
     }
 
-    for made, resource in _around(role.removesuffix("Role"), name).items():
+    for made, resource in _around(role.removesuffix("Role"), name, is_api=logical_id == API_HANDLER).items():
         if made in resources:
             raise BuildFailed(
                 f"{made} is in stacks/{service}.yaml and made for the function {logical_id}, too.",
@@ -162,29 +169,30 @@ def _complete_function(logical_id: str, service: str, resources: Template) -> No
     resources[role]["Properties"].setdefault("Policies", []).append(_telemetry(f"{role.removesuffix('Role')}Logs"))
 
 
-def _around(stem: str, name: str) -> Template:
+def _around(stem: str, name: str, *, is_api: bool) -> Template:
     """Make what every function has beside it."""
+    errors = (
+        f"The function {name} ended without an answer, out of time or of memory: a bug, never a refusal."
+        if is_api
+        else f"The function {name} has raised, or run out of time or of memory, for a quarter of an hour."
+    )
     return {
         f"{stem}Logs": {
             "Type": LOG_GROUP,
             "Properties": {"LogGroupName": f"/aws/lambda/{name}", "RetentionInDays": LOGS_DAYS},
         },
-        f"{stem}ErrorsAlarm": _alarm(
-            f"{name}-errors",
-            f"The function {name} raised, ran out of time or of memory: a bug, never a refusal.",
-            "Errors",
-            name,
-        ),
+        f"{stem}ErrorsAlarm": _alarm(f"{name}-errors", errors, "Errors", name, AT_ONCE if is_api else LASTING),
         f"{stem}ThrottlesAlarm": _alarm(
             f"{name}-throttles",
             f"Lambda refused to run {name}: the account's concurrency is used up.",
             "Throttles",
             name,
+            AT_ONCE,
         ),
     }
 
 
-def _alarm(alarm: str, description: str, metric: str, function: str) -> Resource:
+def _alarm(alarm: str, description: str, metric: str, function: str, patience: Mapping[str, int]) -> Resource:
     return {
         "Type": ALARM,
         "Properties": {
@@ -194,8 +202,7 @@ def _alarm(alarm: str, description: str, metric: str, function: str) -> Resource
             "MetricName": metric,
             "Dimensions": [{"Name": "FunctionName", "Value": function}],
             "Statistic": "Sum",
-            "Period": 60,
-            "EvaluationPeriods": 1,
+            **patience,
             "Threshold": 1,
             "ComparisonOperator": "GreaterThanOrEqualToThreshold",
             "TreatMissingData": "notBreaching",

@@ -104,6 +104,12 @@ class AuditLab:
         for partition in range(PARTITIONS):
             adapters.projector().project(self.lab.tenant, partition)
 
+    def segments(self) -> dict[str, Any]:
+        """Make the event that tells of all the log's segments."""
+        rows = self.lab.transport.call("Scan", {"TableName": "log"}).body["Items"]
+        found = [{"pk": row["pk"], "sk": row["sk"]} for row in rows if row["pk"]["S"].startswith("L#")]
+        return {"Records": [{"eventName": "INSERT", "dynamodb": {"Keys": keys}} for keys in found]}
+
     def _first_of_last(self, stream: str) -> int:
         newest = adapters.event_stores().of(self.lab.tenant, "ann").last(stream)
         assert newest

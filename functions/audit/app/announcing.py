@@ -212,6 +212,12 @@ def tell_of_damage(error: Exception, where: str, tenant: str | None = None) -> N
         announce_if_possible(integrity_failed(type(error).__name__, where, str(error), tenant=tenant))
 
 
+def on_bug(error: Exception, where: str, tenant: str | None = None) -> None:
+    """Count what nobody foresaw, for which somebody who asked is answered 500; tell of it if it is damage."""
+    count("UnexpectedErrors")
+    tell_of_damage(error, where, tenant)
+
+
 def on_broken(broken: Broken) -> None:
     """Tell of a stream whose history does not hold together; it stays out of the log from there on."""
     telemetry.logger().error("A stream is broken.", **msgspec.structs.asdict(broken))
@@ -238,7 +244,6 @@ def on_parked(subscription: Subscription, stand: Stand) -> None:
         Unavailable: it could not be told, and will be asked for again.
     """
     telemetry.logger().error("A stream is parked.", subscription=subscription.name, stream=stand.stream)
-    count("ParkedStreams")
     announce(subscription_parked(subscription, stand))
 
 

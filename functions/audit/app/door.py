@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from functions.audit import adapters, domain
-from functions.audit.app.announcing import tell_of_damage
+from functions.audit.app.announcing import on_bug
 from functions.audit.service import Asking, AuditTrail, Prover, ReadModels
 from holdfast.clock import from_text
 from holdfast.errors import Invalid
@@ -16,7 +16,7 @@ from holdfast.http.faults import WHOLE_NUMBER
 from holdfast.snapshots import Snapshots
 from holdfast.streams import check_stream
 
-app = Api("audit", title="Holdfast audit trail", version="1", on_bug=tell_of_damage)
+app = Api("audit", title="Holdfast audit trail", version="1", on_bug=on_bug)
 
 PAGE_ITEMS_MAX: Final = 1_000
 

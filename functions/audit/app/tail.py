@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from functions.audit import adapters
-from functions.audit.app.announcing import tell_of_damage
+from functions.audit.app.announcing import on_bug
 from functions.audit.app.door import STORE_ERRORS, app
 from functions.audit.app.recording import record
 from holdfast.auth import Principal
@@ -36,7 +36,7 @@ def post_ticket(caller: Caller, key: IdempotencyKey | None) -> TicketAnswer:  # 
 @app.lambda_function(name="Tail")
 def tail(event: Any, context: Any) -> dict[str, Any]:
     """Answer one event of a WebSocket connection."""
-    door = adapters.websocket_door(on_subscribe, lambda error: tell_of_damage(error, "tail"))
+    door = adapters.websocket_door(on_subscribe, lambda error: on_bug(error, "tail"))
     return door(event, context)
 
 

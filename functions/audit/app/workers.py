@@ -1,8 +1,8 @@
 """
 What runs without being asked: the log grows, read models follow, heads are signed, old commits leave, rebuilds go on.
 
-Every trigger is a hint. A function looks for itself what there is to do, does it as far as its time goes, and raises
-if there is more: then it is called again.
+Every trigger is a hint. A function looks for itself what there is to do, and does it as far as its time goes. If there
+is more, the indexer raises, and is given its hints again; what all others have left, their next call finds by itself.
 """
 
 import random
@@ -25,8 +25,7 @@ from functions.audit.app.announcing import (
 )
 from functions.audit.app.door import app, snapshots
 from holdfast import telemetry, triggers
-from holdfast.errors import Unavailable
-from holdfast.log import Head, heads
+from holdfast.log import Head, Reference, heads
 from holdfast.projections import Generation
 from holdfast.projections.batches import Parked
 from holdfast.queues import each_message
@@ -57,7 +56,7 @@ def indexer(event: Any, context: Any) -> None:
 @app.lambda_function(name="Repair")
 def repair(event: Any, context: Any) -> dict[str, Any]:  # noqa: ARG001 - a schedule tells nothing
     """
-    Find commits that nothing announced, and snapshots that are due: a reducer was changed, or a hint was lost.
+    Find commits that nothing announced, and snapshots that are due: for a new reducer, a lost hint, or want of time.
 
     Whoever calls it by hand is told how many commits were looked at and were missed, and whether the table ended there.
     """
@@ -72,17 +71,21 @@ def repair(event: Any, context: Any) -> dict[str, Any]:  # noqa: ARG001 - a sche
 
 @app.lambda_function(name="Projector")
 def projector(event: Any, context: Any) -> None:
-    """Move the read models along the log: where it has grown, or, by schedule, wherever one stands behind."""
+    """
+    Move the read models along the log: where it has grown, or, by schedule, wherever one stands behind.
+
+    What keeps one from moving holds up no other, and no record behind these: within a minute the sweep tries again.
+    """
     with deadline(triggers.seconds_for(context), adapters.database().clock):
-        grown = sorted(triggers.grown_partitions(event)) if "Records" in event else _sweep()
-        failed = list(_failures(grown))
+        found = triggers.grown_partitions(event) if "Records" in event else _sweep()
+        # Where there is more to do than time, everybody comes first at some time.
+        grown = random.sample(sorted(found), len(found))
+        held_up = sum(not _moved(tenant, partition) for tenant, partition in grown)
         _push(grown)
-        unkept = [stream for tenant, stream in sorted(set(_grown_far(event))) if not _keep(tenant, stream)]
-    telemetry.logger().info("projected", partitions=len(grown), failed=len(failed), unkept=len(unkept))
-    if failed:
-        raise failed[0]
-    if unkept:
-        raise Unavailable("unfinished", "There are more snapshots to make than there was time for; repeat.")
+        unkept = sum(not _keep(tenant, stream) for tenant, stream in sorted(set(_grown_far(event))))
+    if held_up:
+        count("ViewsHeldUp", held_up)
+    telemetry.logger().info("projected", partitions=len(grown), held_up=held_up, unkept=unkept)
 
 
 @app.lambda_function(name="Anchor")
@@ -131,6 +134,8 @@ def subscriber(event: Any, context: Any) -> None:
         followed = follower.follow(triggers.grown_partitions(event)) if "Records" in event else follower.sweep()
     if followed.failed:
         count("SubscriptionsHeldUp", followed.failed)
+    if followed.parked is not None:
+        count("ParkedStreams", followed.parked)
     telemetry.logger().info("followed", **msgspec.structs.asdict(followed))
 
 
@@ -158,14 +163,12 @@ def on_parked_view(generation: Generation, parked: Parked) -> None:
     """Tell of a stream that stands still in a read model; once that is mended, it is redriven."""
     telemetry.logger().error("A view cannot take an event.", view=generation.view, tenant=generation.tenant,
                              stream=parked.stream, version=parked.version, reason=parked.reason)  # fmt: skip
-    count("ParkedStreams")
 
 
 def on_outdated_view(generation: Generation, version: int) -> None:
     """Tell of a read model that stands still, since the code that made it is gone, until it is rebuilt."""
     telemetry.logger().error("A view has to be rebuilt.", view=generation.view, tenant=generation.tenant,
                              generation=generation.number, version=version)  # fmt: skip
-    count("ParkedStreams")
 
 
 def on_unsent(error: Exception, subscription: Subscription) -> None:
@@ -173,15 +176,20 @@ def on_unsent(error: Exception, subscription: Subscription) -> None:
     tell_of_damage(error, f"subscriptions/{subscription.name}", subscription.tenant)
 
 
-def _sweep() -> list[tuple[str, int]]:
-    """Find the partitions that a read model stands behind; look after rebuilds, and generations that nobody needs."""
+def _sweep() -> set[tuple[str, int]]:
+    """
+    Find the partitions that a read model stands behind, and count what stands still in one.
+
+    Look after rebuilds, and generations that nobody needs.
+    """
     every = list(heads(adapters.database(), adapters.tables()))
     pointers, retirement = adapters.pointers_of({head.tenant for head in every}), adapters.retirement()
     retirement.walk(retirement.due(pointers))
     _ask_again((tenant, pointer.rebuild_id) for (tenant, _), pointer in pointers.items() if pointer.rebuild_id)
-    behind = adapters.projector().behind(every)
-    random.shuffle(behind)  # where there is more to do than time, everybody comes first at some time
-    return behind
+    found = adapters.projector().survey(every)
+    count("ParkedStreams", found.parked)
+    count("OutdatedViews", found.outdated)
+    return found.behind
 
 
 def _ask_again(running: Iterable[tuple[str, str]]) -> None:
@@ -192,15 +200,15 @@ def _ask_again(running: Iterable[tuple[str, str]]) -> None:
         telemetry.logger().exception("Rebuilds could not be looked after.")
 
 
-def _failures(grown: Sequence[tuple[str, int]]) -> Iterator[Exception]:
-    """Move the read models of every place that has grown; what keeps one from moving holds up no other."""
-    for tenant, partition in grown:
-        try:
-            with telling_of_damage("views"):
-                adapters.projector(EFFECTS, on_parked_view, on_outdated_view).project(tenant, partition)
-        except Exception as error:  # noqa: BLE001 - raised again, after the others
-            telemetry.logger().exception("A read model could not be moved.", tenant=tenant, partition=partition)
-            yield error
+def _moved(tenant: str, partition: int) -> bool:
+    """Move the read models along a partition; tell whether they have come to its end."""
+    try:
+        with telling_of_damage("views"):
+            adapters.projector(EFFECTS, on_parked_view, on_outdated_view).project(tenant, partition)
+    except Exception:  # noqa: BLE001 - whatever it is, it is this tenant's, and the sweep tries again
+        telemetry.logger().exception("A read model could not be moved.", tenant=tenant, partition=partition)
+        return False
+    return True
 
 
 def _keep(tenant: str, stream: str) -> bool:
@@ -226,8 +234,16 @@ def _push(grown: Sequence[tuple[str, int]]) -> None:
 def _grown_far(event: Any) -> Iterator[tuple[str, str]]:
     """Name the streams that have passed another multiple of so many events: it may be time for a snapshot."""
     for tenant, partition, position in triggers.segments(event):
-        for entry in adapters.log_of(tenant).segment(partition, position):
-            reference = entry.reference
+        for reference in _references(tenant, partition, position):
             before, after = reference.first_version - 1, reference.first_version + reference.events - 1
             if before // EVENTS_MIN != after // EVENTS_MIN:
                 yield tenant, reference.stream
+
+
+def _references(tenant: str, partition: int, position: int) -> list[Reference]:
+    """Read which commits a segment holds; none if it cannot be read, since `Repair` looks after snapshots as well."""
+    try:
+        return [entry.reference for entry in adapters.log_of(tenant).segment(partition, position)]
+    except Exception:  # noqa: BLE001 - as above
+        telemetry.logger().exception("A segment could not be read.", tenant=tenant, partition=partition)
+        return []

@@ -144,10 +144,10 @@ def test_a_projection_is_unfinished_when_time_is_over_and_says_so(lab):
 def test_who_stands_behind_is_told_without_moving_anything(lab):
     indexed(lab, 1)
     everywhere = [(lab.tenant, head.partition) for head in lab.log().heads() if head.size]
-    assert lab.projector().behind(lab.log().heads()) == everywhere
+    assert lab.projector().survey(lab.log().heads()).behind == set(everywhere)
 
     lab.projector().project(*everywhere[0])
-    assert lab.projector().behind(lab.log().heads()) == everywhere[1:]
+    assert lab.projector().survey(lab.log().heads()).behind == set(everywhere[1:])
 
 
 # ----- effects
@@ -905,7 +905,7 @@ def test_a_generation_is_not_carried_on_by_another_version_of_its_view(lab):
     assert told == [(Generation("per-stream", 1, lab.tenant), 1)] * PARTITIONS
     assert positions(lab) == before
     assert made_by(lab, 1) == {False}
-    assert lab.projector(views=NEXT).behind(lab.log().heads())
+    assert lab.projector(views=NEXT).survey(lab.log().heads()).behind
 
     work = Work(lab, random.Random(1), views=NEXT)
     assert work.start().version == 2

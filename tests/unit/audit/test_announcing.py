@@ -220,8 +220,7 @@ def test_an_erasure_is_told_of_when_the_bus_is_back_and_meanwhile_holds_up_one_r
         patch.setattr(audit.outbox, "publish", refuse)
         erase(audit)
         for _ in range(2):
-            with pytest.raises(Unavailable):
-                found_and_projected()
+            found_and_projected()
     assert told(audit, "subject.erased") == []
     assert [item["stream"] for item in audit.get("/v1/streams")[1]["items"]] == ["orders/1", "subjects/customers/7"]
     assert sum(item["count"] for item in audit.get("/v1/activity")[1]["items"]) == 1
@@ -364,9 +363,10 @@ def test_a_read_model_whose_code_is_gone_is_told_of(audit, monkeypatch, capsys):
     audit.append("orders/1", event(2))
     audit.index()
 
-    workers.projector({}, None)
+    for _ in range(2):
+        workers.projector({}, None)
 
-    assert '"ParkedStreams":[1.0]' in capsys.readouterr().out
+    assert capsys.readouterr().out.count('"OutdatedViews":[1.0]') == 2
     assert [item["version"] for item in audit.get("/v1/streams")[1]["items"]] == [1]
     assert len(audit.found("actor=ann")) == 2
 

@@ -10,6 +10,7 @@ from functions.audit.app import workers
 from holdfast import snapshots
 from holdfast.errors import Unavailable
 from holdfast.folds import MERGE_PATCH, Reducer
+from holdfast.log import LogReader
 from holdfast.snapshots import Kept, Snapshots
 from tests.audit_lab import AuditLab
 from tests.log_lab import log_lab
@@ -35,38 +36,38 @@ def kept(audit: AuditLab, label: str = MERGE_PATCH.label) -> list[int]:
     return sorted(int(row["sk"]["S"]) for row in rows if row["pk"]["S"] == pk)
 
 
-def segments(audit: AuditLab) -> dict[str, Any]:
-    """Make the event that tells of all the log's segments."""
-    rows = audit.lab.transport.call("Scan", {"TableName": "log"}).body["Items"]
-    found = [{"pk": row["pk"], "sk": row["sk"]} for row in rows if row["pk"]["S"].startswith("L#")]
-    return {"Records": [{"eventName": "INSERT", "dynamodb": {"Keys": keys}} for keys in found]}
+def refuse(*_: Any) -> None:
+    raise Unavailable("store_unavailable", "no answer")
 
 
-def test_a_hint_is_told_again_until_every_snapshot_that_is_due_is_made(audit, monkeypatch):
+def test_a_snapshot_that_there_was_no_time_for_holds_up_nothing_and_is_made_by_repair(audit, monkeypatch):
     monkeypatch.setattr(snapshots, "KEPT_AT_ONCE_MAX", 2)
-    event = segments(audit)
 
-    with pytest.raises(Unavailable) as unfinished:
-        workers.projector(event, None)
-    assert unfinished.value.code == "unfinished"
+    workers.projector(audit.segments(), None)
     assert kept(audit) == [600, 1_200]
-    workers.projector(event, None)
+    workers.repair({}, None)
     assert kept(audit) == [600, 1_200, 1_800]
 
 
 def test_a_snapshot_that_cannot_be_made_holds_up_nothing(audit, monkeypatch):
-    def refuse(*_: Any) -> None:
-        raise Unavailable("keys_unavailable", "no answer")
-
     monkeypatch.setattr(Snapshots, "keep", refuse)
 
-    workers.projector(segments(audit), None)
+    workers.projector(audit.segments(), None)
 
     assert audit.get("/v1/streams")[1]["items"][0]["version"] == COMMITS * BATCH
 
 
+def test_nor_does_a_segment_that_cannot_be_looked_at_for_one(audit, monkeypatch):
+    monkeypatch.setattr(LogReader, "segment", refuse)
+
+    workers.projector(audit.segments(), None)
+
+    assert audit.get("/v1/streams")[1]["items"][0]["version"] == COMMITS * BATCH
+    assert kept(audit) == []
+
+
 def test_when_a_reducer_has_changed_streams_that_no_longer_grow_get_their_snapshots(audit, monkeypatch):
-    workers.projector(segments(audit), None)
+    workers.projector(audit.segments(), None)
     newer = msgspec.structs.replace(MERGE_PATCH, version=2)
     monkeypatch.setattr(domain, "reducers", type("Changed", (), {"of": staticmethod(lambda _stream: newer)}))
 

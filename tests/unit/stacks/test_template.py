@@ -385,6 +385,38 @@ def test_every_function_has_alarms_on_its_errors_and_its_throttles(home: Path):
         assert {("Errors", name), ("Throttles", name)} <= watched
 
 
+def test_who_waits_for_an_answer_is_missed_at_once_and_what_is_called_again_only_if_it_goes_on_failing(home: Path):
+    patience = {
+        alarm["Properties"]["AlarmName"]: (alarm["Properties"]["Period"], alarm["Properties"]["EvaluationPeriods"])
+        for _, alarm in resources_of(home, template.ALARM)
+        if alarm["Properties"].get("MetricName") == "Errors"
+    }
+
+    assert patience
+    assert {name: when for name, when in patience.items() if when != (300, 3)} == {
+        f"holdfast-{name}-api-errors": (60, 1) for name in SERVICES
+    }
+
+
+def test_no_refusal_that_is_meant_for_a_client_wakes_anybody(home: Path):
+    watched = {alarm["Properties"].get("MetricName") for _, alarm in resources_of(home, template.ALARM)}
+
+    assert not watched & {"4XXError", "5XXError"}
+
+
+def test_a_queue_is_emptied_by_a_few_at_once(home: Path):
+    """Many at once meet at the ends of the same streams and at the same checkpoints, and lose there."""
+    queues = {name.partition(".")[2] for name, _ in resources_of(home, "AWS::SQS::Queue")}
+    triggers = [
+        each["Properties"]
+        for _, each in resources_of(home, "AWS::Lambda::EventSourceMapping")
+        if each["Properties"]["EventSourceArn"]["Fn::GetAtt"][0] in queues
+    ]
+
+    assert triggers
+    assert {trigger.get("ScalingConfig", {}).get("MaximumConcurrency") for trigger in triggers} == {4}
+
+
 def test_a_dashboard_is_json(home: Path):
     for _, each in resources_of(home, "AWS::CloudWatch::Dashboard"):
         assert json.loads(each["Properties"]["DashboardBody"]["Fn::Sub"])["widgets"]

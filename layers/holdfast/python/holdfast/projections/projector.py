@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
+
 from holdfast.clock import from_micros
 from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.batches import put_many
@@ -30,6 +32,7 @@ from holdfast.projections.batches import Batch, Parked, Selection
 from holdfast.projections.pointers import made_pointer, read_pointers
 from holdfast.projections.rows import (
     Generation,
+    Pointer,
     attributes_of,
     checkpoint_key,
     checkpoint_of,
@@ -53,6 +56,17 @@ OnViewParked = Callable[[Generation, Parked], None]
 """Told of a stream that stands still in a view from now on; somebody has to look."""
 OnOutdated = Callable[[Generation, int], None]
 """Told, each time, of a live generation that stands still: the version of its view is not registered any more."""
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """How the live generations stand."""
+
+    behind: set[tuple[str, int]]
+    """The (tenant, partition) pairs whose heads one of some view has not reached."""
+    parked: int
+    """Streams that stand still in one, in all of them together."""
+    outdated: int
+    """Generations made by a version of their view that is not registered any more."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +141,8 @@ class Projector:
             raise NotFound("view_not_found", f"There is no view {name!r}; there are {names}.")
         return view
 
-    def behind(self, heads: Iterable[Head]) -> list[tuple[str, int]]:
-        """Name the (tenant, partition) pairs whose heads a live generation of some view has not reached."""
+    def survey(self, heads: Iterable[Head]) -> Survey:
+        """Look how the live generations of all views stand in the partitions of *heads*."""
         names, found = [view.name for view in self.newest], list(heads)
         pointers = read_pointers(self.database, self.tables, {head.tenant for head in found}, names)
         places: dict[Place, Head] = {}
@@ -137,8 +151,16 @@ class Projector:
                 generation = Generation(name, pointers[head.tenant, name].live, head.tenant)
                 places[self.tables.views, *checkpoint_key(generation, head.partition)] = head
         rows = get_many(self.database, list(places))
-        late = [head for place, head in places.items() if checkpoint_of(rows.get(place)).position < head.position]
-        return sorted({(head.tenant, head.partition) for head in late})
+        standing = [(head, checkpoint_of(rows.get(place))) for place, head in places.items()]
+        return Survey(
+            behind={(head.tenant, head.partition) for head, at in standing if at.position < head.position},
+            parked=sum(at.parked for _, at in standing),
+            outdated=sum(self._is_outdated(name, pointer) for (_, name), pointer in pointers.items()),
+        )
+
+    def _is_outdated(self, name: str, pointer: Pointer) -> bool:
+        """Tell whether a generation is there, and the version that made it is not registered any more."""
+        return pointer.turns > 0 and self.view(name, pointer.version) is None
 
     def advance(
         self,

@@ -22,7 +22,7 @@ from holdfast.retry import seconds_left
 from holdfast.subscriptions import rows
 from holdfast.subscriptions.delivering import Deliverer
 from holdfast.subscriptions.registry import Subscriptions
-from holdfast.subscriptions.rows import Track
+from holdfast.subscriptions.rows import Place, Track
 
 T = TypeVar("T")
 
@@ -43,6 +43,8 @@ class Followed(msgspec.Struct, frozen=True):
     """Those of them that are held up: their targets do not answer, or are not allowed any more."""
     unfinished: int = 0
     """Those of them that had more to send than there was time for."""
+    parked: int | None = None
+    """Streams that were parked when a sweep began, as far as it has looked; None where nobody looked."""
 
 
 @dataclass(frozen=True)
@@ -72,27 +74,32 @@ class Follower:
         Half of the time may go into finding them; whom it does not suffice for comes first in another sweep.
         """
         tracks: list[Track] = []
-        half = seconds_left() / 2
+        parked, half = 0, seconds_left() / 2
         for tenant in self._shuffled(rows.tenants(self.deliverer.database, self.deliverer.tables)):
             if seconds_left() < half:
                 break
-            tracks += self._neglected(tenant)
-        return self._move(tracks)
+            registry = self._registry(tenant)
+            places = [each for subscription in registry.all() for each in registry.places(subscription)]
+            tracks += self._neglected(tenant, places)
+            parked += self._parked(places)
+        return msgspec.structs.replace(self._move(tracks), parked=parked)
 
-    def _neglected(self, tenant: str) -> list[Track]:
-        registry = self._registry(tenant)
-        subscriptions = registry.all()
-        if not subscriptions:
+    def _neglected(self, tenant: str, places: Sequence[tuple[Track, Place]]) -> list[Track]:
+        if not places:
             return []
         heads = LogReader(self.deliverer.database, self.deliverer.tables, tenant).heads()
         now = self.deliverer.database.clock.now()
         return [
             track
-            for subscription in subscriptions
-            for track, place in registry.places(subscription)
+            for track, place in places
             if (place.standing or place.position < heads[track.partition].position)
             and (place.moved_at is None or abs(now - place.moved_at) >= RESTING)
         ]
+
+    def _parked(self, places: Sequence[tuple[Track, Place]]) -> int:
+        standing = [track for track, place in places if place.standing]
+        stands = [each.stands(self.deliverer.database, self.deliverer.tables) for each in standing]
+        return sum(stand.is_parked for each in stands for stand in each)
 
     def _move(self, tracks: Sequence[Track]) -> Followed:
         order = self._shuffled(tracks)
