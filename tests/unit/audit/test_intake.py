@@ -194,8 +194,10 @@ def test_an_intake_without_a_derived_id_is_caught(audit, monkeypatch):
     for _ in range(2):
         workers.intake(SAMPLE, None)
     assert len(stored(audit)) == 2  # what the derived id prevents
+    fresh = AuditLab(log_lab(), monkeypatch)
+    fresh.as_tenant("acme")
     with pytest.raises(AssertionError):
-        test_one_that_comes_again_appends_nothing(audit)
+        test_one_that_comes_again_appends_nothing(fresh)
 
 
 def test_the_reason_is_told_with_where_it_lies():
