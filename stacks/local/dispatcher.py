@@ -84,10 +84,14 @@ class Dispatcher:
     checkpoints: Path
     """The directory in which each source keeps how far it has got."""
     _followers: list["_Follower"] = field(default_factory=list)
+    _ending: list["_Follower"] = field(default_factory=list)
+    """Told to stop, and in the middle of a delivery that `stop` did not wait for."""
 
     def follow(self, sources: Sequence[StreamSource]) -> None:
         """
         Follow these sources and no others, from where each has got.
+
+        One whose function still has a batch from before is read on when that has ended, and not beside it.
 
         Raises:
             UnknownPattern: a source has a filter that is not supported; none is followed then.
@@ -99,11 +103,28 @@ class Dispatcher:
         self.stop()
         self._followers = followers
         for follower in followers:
+            follower.predecessors = [ending for ending in self._ending if ending.file == follower.file]
             follower.start()
 
     def drain(self, timeout_seconds: float) -> bool:
-        """Wait until every source has been read to its end; say whether all were in time."""
+        """
+        Wait until every source has been read to its end; say whether all were in time.
+
+        What a function is handed from one source it may turn into records of another. So all are gone through again
+        until nothing was delivered meanwhile.
+        """
         deadline = time.monotonic() + timeout_seconds
+        while True:
+            before = self._delivered()
+            if not self._are_caught_up(deadline):
+                return False
+            if self._delivered() == before:
+                return True
+
+    def _delivered(self) -> int:
+        return sum(follower.delivered_count for follower in self._followers)
+
+    def _are_caught_up(self, deadline: float) -> bool:
         # The round that is running may have begun before the last write; the one after it has not.
         rounds = [follower.caught_up_count + 2 for follower in self._followers]
         for follower, enough in zip(self._followers, rounds, strict=True):
@@ -116,10 +137,12 @@ class Dispatcher:
     def stop(self) -> None:
         """Deliver nothing more. Waits, within its bound, for functions that are running."""
         deadline = time.monotonic() + STOP_SECONDS_MAX
-        for follower in self._followers:
+        told = [*self._ending, *self._followers]
+        for follower in told:
             follower.stopping.set()
-        for follower in self._followers:
+        for follower in told:
             follower.join(max(0.0, deadline - time.monotonic()))
+        self._ending = [follower for follower in told if follower.is_alive()]
         self._followers = []
 
     def is_alive(self) -> bool:
@@ -138,9 +161,13 @@ class _Follower(threading.Thread):
         self.stopping = threading.Event()
         self.caught_up_count = 0
         """How many times every shard was found to hold nothing new."""
+        self.delivered_count = 0
+        """How many times the function has been done with what one read found for it."""
+        self.predecessors: Sequence[_Follower] = ()
+        """Those of the same source that have not ended: two would each deliver, and put back the other's checkpoint."""
+        self.file = checkpoint
         self._source = source
         self._wants = wants
-        self._file = checkpoint
         self._make_client = client
         self._shards: dict[str, _Shard] = {}
         self._shards_seen_at = float("-inf")
@@ -151,6 +178,7 @@ class _Follower(threading.Thread):
         self._tables = self._make_client("dynamodb")
         self._streams = self._make_client("dynamodbstreams")
         self._lambda = self._make_client("lambda")
+        self._let_predecessors_end()
         failures = 0
         while not self.stopping.is_set():
             try:
@@ -167,6 +195,10 @@ class _Follower(threading.Thread):
                 self._log_once(failures, "The stream of %s cannot be read: %s", self._source.table, error)
                 self._forget_position()
                 self.stopping.wait(_backoff_seconds(failures))
+
+    def _let_predecessors_end(self) -> None:
+        while any(each.is_alive() for each in self.predecessors) and not self.stopping.is_set():
+            self.stopping.wait(IDLE_SECONDS)
 
     def _log_once(self, failures: int, message: str, *facts: object) -> None:
         if failures == 1:
@@ -266,13 +298,13 @@ class _Follower(threading.Thread):
         self._shards_seen_at = float("-inf")
 
     def _load(self, stream_arn: str) -> Checkpoint:
-        checkpoint = files.read(self._file, Checkpoint)
+        checkpoint = files.read(self.file, Checkpoint)
         # Another ARN is another stream: the table was made anew, and its sequence numbers mean nothing here.
         is_ours = checkpoint is not None and checkpoint.stream_arn == stream_arn
         return checkpoint if checkpoint is not None and is_ours else Checkpoint(stream_arn)
 
     def _save(self) -> None:
-        files.write(self._file, self._checkpoint)
+        files.write(self.file, self._checkpoint)
 
     # Delivering
 
@@ -290,6 +322,8 @@ class _Follower(threading.Thread):
             to_try = [*step.to_try, *to_try]
             if to_try and to_try[0].failures:
                 self._pause(_backoff_seconds(to_try[0].failures))
+        if wanted:
+            self.delivered_count += 1
 
     def _pause(self, seconds: float) -> None:
         if self.stopping.wait(seconds):

@@ -26,6 +26,11 @@ class Home:
         return self.path / "token"
 
     @property
+    def last_word_file(self) -> Path:
+        """How the last stop ended, for whoever asked for it from another process."""
+        return self.path / "last-word.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the supervisor for as long as it lives."""
         return self.path / "supervisor.lock"

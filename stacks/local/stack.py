@@ -98,7 +98,7 @@ def down(home: Path, report: Report) -> bool:
     """
     Stop the stack, and an engine that outlived its supervisor; say whether there was anything to stop.
 
-    The data stay, and the next `up` has them.
+    The data stay, and the next `up` has them; where something of them may be missing, the report is told.
     """
     where = Home(home.resolve())
     was_running = False
@@ -107,8 +107,11 @@ def down(home: Path, report: Report) -> bool:
     if identity is not None:
         report.step("Stopping Holdfast (its state is being written)")
         was_running = True
+        where.last_word_file.unlink(missing_ok=True)
         if not processes.stop(identity, patience_seconds=DOWN_SECONDS_MAX):
             report.step(f"The supervisor did not end within {DOWN_SECONDS_MAX:.0f} s and was killed")
+        if word := files.read(where.last_word_file, str):
+            report.step(word)
     return stop_leftovers(where, report) or was_running
 
 

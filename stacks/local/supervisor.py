@@ -2,7 +2,8 @@
 The supervisor: one process that starts the engine, deploys to it, serves it on stable addresses, and stops it whole.
 
 The order of stopping is the promise: no new requests and no new ticks, then the streams are read to their end, because
-the engine keeps no stream record over a restart, then the engine writes its state and ends.
+the engine keeps no stream record over a restart, then the engine writes its state and ends. Functions that take too
+long for that are not waited for, and the last word says so.
 
 A running supervisor can be asked to deploy again, over its gateway with a secret out of run.json: unlike a signal,
 that has an answer, so the one who asks sees the progress and the failure.
@@ -254,15 +255,17 @@ class Supervisor:
     # Stopping
 
     def _stop(self) -> None:
-        if self._parts is not None:
-            self._parts.stop(can_drain=self._engine is None or self._engine.is_alive())
+        is_drained = self._parts is None or self._parts.stop(can_drain=self._engine is None or self._engine.is_alive())
         if self._engine is not None:
-            if self._engine.stop():
-                self.report.step(f"Stopped; the data are kept in {self.home.path}")
-            else:
-                self.report.step(f"Stopped, but the data may not be whole; see {self.home.engine_log}")
+            self._say_last(last_word(self.home, is_written=self._engine.stop(), is_drained=is_drained))
+        elif self._parts is not None:
+            self._say_last(f"Stopped; the engine at {self._parts.endpoint_url} goes on")
         # Last: as long as anything may run, a later `up` or `down` has to find it.
         self.home.run_file.unlink(missing_ok=True)
+
+    def _say_last(self, word: str) -> None:
+        self.report.step(word)
+        files.write(self.home.last_word_file, word)
 
 
 @dataclass(frozen=True)
@@ -296,15 +299,32 @@ class _Parts:
         self.gateway.routes = {name: route(url, self.endpoint_url) for name, url in deployed.api_urls.items()}
         self.gateway.websockets = deployed.websockets
 
-    def stop(self, *, can_drain: bool) -> None:
-        """Take no more requests, begin nothing new, and then let the functions have what the streams still hold."""
+    def stop(self, *, can_drain: bool) -> bool:
+        """
+        Take no more requests, begin nothing new, and then let the functions have what the streams still hold.
+
+        Returns whether they have had all of it.
+        """
         self.gateway.stop()
         self.ticker.stop()
         self.sweeper.stop()
         self.forgetter.stop()
-        if can_drain:
-            self.dispatcher.drain(DRAIN_SECONDS_MAX)
+        is_drained = can_drain and self.dispatcher.drain(DRAIN_SECONDS_MAX)
         self.dispatcher.stop()
+        return is_drained
+
+
+def last_word(home: Home, *, is_written: bool, is_drained: bool) -> str:
+    """Say how a stop has ended, and what to do where it has not ended well."""
+    if not is_written:
+        return f"Stopped, but the data may not be whole; see {home.engine_log}"
+    kept = f"Stopped; the data are kept in {home.path}"
+    if is_drained:
+        return kept
+    return (
+        f"{kept}. Functions have not had all that the streams held, and the engine keeps no stream: sweeps find it "
+        "after the next start, and ./holdfast doctor at once"
+    )
 
 
 def gateway_url(port: int) -> str:

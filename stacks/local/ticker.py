@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -41,13 +42,14 @@ class Ticker:
     client: ClientFactory
     speedup: float = SPEEDUP
     _hands: list["_Hand"] = field(default_factory=list)
+    _turns: dict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
+    """One at a time for each function, whichever schedule invokes it: it may run for longer than `stop` waits."""
 
     def tick(self, schedules: Sequence[Schedule]) -> None:
         """Follow these schedules and no others from now on; each ticks first when its time has passed once."""
         self.stop()
-        one_at_a_time = {schedule.function_name: threading.Lock() for schedule in schedules}
         self._hands = [
-            _Hand(self.client, schedule, schedule.every_seconds / self.speedup, one_at_a_time[schedule.function_name])
+            _Hand(self.client, schedule, schedule.every_seconds / self.speedup, self._turns[schedule.function_name])
             for schedule in schedules
         ]
         for hand in self._hands:

@@ -74,8 +74,8 @@ def down(*, json: JsonFlag = False) -> None:
         was_running = stack.down(home(), Steps())
     if json:
         print_json({"stopped": was_running})
-    else:
-        say("Stopped; the data is kept." if was_running else f"Nothing runs in {home()}.")
+    elif not was_running:
+        say(f"Nothing runs in {home()}.")
 
 
 def status(*, json: JsonFlag = False) -> int:

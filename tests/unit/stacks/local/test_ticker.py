@@ -177,6 +177,24 @@ def test_new_schedules_take_the_place_of_the_old(functions: Functions, running: 
     assert functions.count("old") == before
 
 
+def test_a_function_that_outlives_its_schedule_is_not_ticked_beside_itself_by_the_next_one(
+    functions: Functions, running: Ticker, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ticker, "STOP_SECONDS_MAX", 0.01)
+    released = threading.Event()
+    functions.then = lambda name: {"waited": released.wait(PATIENCE_SECONDS)} if name == "slow" else {}
+    running.tick([every("slow")])
+    wait_until(lambda: functions.count("slow") == 1)
+
+    running.tick([every("slow"), every("quick")])
+    wait_until(lambda: functions.count("quick") >= 10)
+    assert functions.count("slow") == 1
+    released.set()
+    wait_until(lambda: functions.count("slow") >= 3)
+
+    assert functions.most_at_once["slow"] == 1
+
+
 def test_nothing_is_invoked_once_it_is_stopped(functions: Functions, running: Ticker):
     running.tick([every("anchor")])
     wait_until(lambda: functions.count("anchor") > 0)
