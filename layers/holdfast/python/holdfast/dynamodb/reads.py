@@ -66,8 +66,9 @@ def query(
 
     Beyond *after* (before it, if newest first), or from *first* on, and up to and with *until*; only those that begin
     with *prefix*. With a *limit*, no more than that many rows are read. DynamoDB takes one condition on a sort key, so
-    where two bounds are given it is told the nearer one and the walk ends at the other. A walk that may end early asks
-    for a *first_page* of so many rows, and for twice as many with each page: what is not looked at is paid for too.
+    of *after* and *until* it is told the first, and the walk ends at the second; newest first, where both bound one
+    end, they do not go together. A walk that may end early asks for a *first_page* of so many rows, and for twice as
+    many with each page: what is not looked at is paid for too.
     """
     condition, values = _condition(pk, after=after, first=first, until=until, prefix=prefix, newest_first=newest_first)
     request: dict[str, Any] = {
@@ -85,7 +86,7 @@ def query(
         answer = database.read("Query", request)
         for item in answer["Items"]:
             row = from_item(item)
-            if until is not None and after is not None and not newest_first and row["sk"] > until:
+            if until is not None and after is not None and row["sk"] > until:
                 return
             yield row
         if "LastEvaluatedKey" not in answer:
@@ -107,7 +108,7 @@ def _condition(
     match (after, first, until, prefix):
         case (None, None, None, None):
             return "pk = :pk", {":pk": pk}
-        case (_, None, _, None) if after is not None:
+        case (_, None, _, None) if after is not None and not (newest_first and until is not None):
             return f"pk = :pk AND sk {'<' if newest_first else '>'} :sk", {":pk": pk, ":sk": after}
         case (None, _, None, None):
             return "pk = :pk AND sk >= :sk", {":pk": pk, ":sk": first}

@@ -102,7 +102,7 @@ class Indexer:
 
     def index(self, hints: Iterable[Hint]) -> int:
         """
-        Index every stream that *hints* name, up to its newest commit; return how many commits that moved.
+        Index every stream that *hints* name, at least as far as they say; return how many commits that moved.
 
         May be repeated, run beside itself, and be given hints late, twice, or in any order.
 
