@@ -63,9 +63,6 @@ class Frontier(msgspec.Struct, frozen=True):
         if not _are_hashes(self.hashes):
             raise ValueError(f"A hash has {HASH_BYTES} bytes.")
 
-    def append(self, leaf_hash: bytes) -> "Frontier":
-        return self.extend((leaf_hash,))
-
     def extend(self, leaf_hashes: Iterable[bytes]) -> "Frontier":
         """Grow by these leaves, in order; this frontier stays as it is."""
         hashes = list(self.hashes)

@@ -10,12 +10,12 @@ streams or bring companions are one transaction.
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from holdfast.clock import Clock, Instant, from_micros, to_micros
+from holdfast.clock import Instant, from_micros, to_micros
 from holdfast.dynamodb.attributes import from_item, to_item
 from holdfast.dynamodb.reads import Row, get
 from holdfast.dynamodb.stream_reader import Archive, NoArchive, StreamReader, commit_of, instant, stream_key
 from holdfast.dynamodb.tables import Tables
-from holdfast.dynamodb.transport import AttributeMap, BotocoreTransport, Cancelled, Reason
+from holdfast.dynamodb.transport import AttributeMap, Cancelled, Reason
 from holdfast.dynamodb.writes import Database, clock_fault, companion_action, put_action, put_new, transact_once
 from holdfast.errors import Unavailable
 from holdfast.retry import Budget, repeat
@@ -64,11 +64,6 @@ class DynamoEventStores(Generic[E]):
         self._codec = codec
         self._tables = tables
         self._archive = archive or NoArchive()
-
-    @classmethod
-    def connect(cls, codec: Codec[E], tables: Tables, *, clock: Clock | None = None) -> "DynamoEventStores[E]":
-        """Use the DynamoDB that the environment names, of a service that archives nothing."""
-        return cls(Database.connect(BotocoreTransport(), clock), codec, tables)
 
     def of(self, tenant: str, actor: str) -> "DynamoEventStore[E]":
         return DynamoEventStore(

@@ -113,7 +113,7 @@ class StreamReader(Generic[E]):
             wanted = _version(row) + 1
         if last is not None and wanted <= last:
             # Either all of it is archived, or the stream ends before.
-            for row in _all(self._archived(stream, wanted, last, is_due=False)):
+            for row in self._archived(stream, wanted, last, is_due=False):
                 if until is not None and row["sk"] > until:
                     return
                 yield row
@@ -195,7 +195,3 @@ def commit_of(tenant: str, stream: str, row: Row, decode: Callable[[bytes], E], 
 def _version(row: Row) -> int:
     version: int = row["sk"] + row["n"] - 1
     return version
-
-
-def _all(rows: Generator[Row, None, int]) -> Iterator[Row]:
-    yield from rows

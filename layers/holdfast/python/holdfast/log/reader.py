@@ -22,7 +22,6 @@ from holdfast.log.values import (
     Head,
     block_key,
     entries_of,
-    partition_of,
     segment_key,
     watermark_key,
 )
@@ -159,4 +158,4 @@ def _invalid_range(head: Head) -> Invalid:
     return Invalid("invalid_range", f"Ask for sizes from 1 to {head.size}, the smaller first.", size=head.size)
 
 
-__all__ = ["Consistency", "Inclusion", "LogReader", "check_partition", "partition_of"]
+__all__ = ["Consistency", "Inclusion", "LogReader", "check_partition"]

@@ -8,12 +8,10 @@ pass over the table takes as long as its size needs at a fixed pace; where it st
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
-from holdfast.clock import from_micros, to_micros
 from holdfast.dynamodb.attributes import from_item, to_item
 from holdfast.dynamodb.batches import put_many
 from holdfast.dynamodb.reads import Row, get
@@ -59,8 +57,8 @@ class Repair:
         to the next pass, holds up nothing else, and is raised at the end; what there was no time for is left to the
         next call.
         """
-        cursor = get(self.database, self.tables.log, CURSOR_KEY, SOLE) or {}
-        start, commits, indexed, is_last = cursor.get("start"), 0, 0, False
+        cursor = get(self.database, self.tables.log, CURSOR_KEY, SOLE)
+        start, commits, indexed, is_last = cursor["start"] if cursor else None, 0, 0, False
         failed: list[Exception] = []
         met: dict[tuple[str, str], Hint] = {}
         for _ in range(pages_max):
@@ -77,7 +75,7 @@ class Repair:
                 failed.append(error)
             start = from_item(answer["LastEvaluatedKey"]) if "LastEvaluatedKey" in answer else None
             is_last = start is None
-            self._keep(start, cursor.get("passed"), is_last=is_last)
+            self._keep(start)
             if is_last:
                 break
         if failed:
@@ -92,16 +90,10 @@ class Repair:
         }
         return request | {"ExclusiveStartKey": to_item(start)} if start else request
 
-    def _keep(self, start: Row | None, passed: int | None, *, is_last: bool) -> None:
+    def _keep(self, start: Row | None) -> None:
         # Where a walk stands is nobody's truth: losing it, or putting it back, only walks over something again.
-        now = to_micros(self.database.clock.now())
-        row: Row = {"pk": CURSOR_KEY, "sk": SOLE, "start": start, "passed": now if is_last else passed}
+        row: Row = {"pk": CURSOR_KEY, "sk": SOLE, "start": start}
         put_many(self.database, self.tables.log, [row])
-
-    def passed_at(self) -> datetime | None:
-        """Say when a walk last came to the end of the table; None if none has."""
-        cursor = get(self.database, self.tables.log, CURSOR_KEY, SOLE) or {}
-        return from_micros(cursor["passed"]) if cursor.get("passed") else None
 
 
 def _hints(rows: list[Row]) -> list[Hint]:

@@ -1,6 +1,6 @@
 """Reading a view: which generation is live, how far it has come, its rows, and waiting for one's own writes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -125,11 +125,6 @@ class ViewReader:
         )
         for row in found:
             yield row["sk"], attributes_of(row)
-
-    def many(self, generation: Generation, keys: Sequence[Key]) -> dict[Key, Attributes]:
-        """Read single rows; those that do not exist are left out."""
-        places: dict[Place, Key] = {(self.tables.views, *row_key(generation, key)): key for key in keys}
-        return {places[place]: attributes_of(row) for place, row in get_many(self.database, list(places)).items()}
 
     def wait_for(self, view: str, stream: str, version: int) -> int:
         """
