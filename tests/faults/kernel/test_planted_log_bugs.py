@@ -17,7 +17,10 @@ from holdfast.log.values import SOLE
 from holdfast.projections import batches, projector, rebuilds, rows
 from holdfast.projections.reader import ViewReader
 from tests.faults.kernel import test_log_faults as log
-from tests.faults.kernel import test_projection_faults as views
+from tests.faults.kernel.projections import test_moving as moving
+from tests.faults.kernel.projections import test_parked as parked
+from tests.faults.kernel.projections import test_swaps as swaps
+from tests.faults.kernel.projections import test_versions as versions
 from tests.log_lab import log_lab
 from tests.unit.kernel import test_snapshots as states
 
@@ -161,38 +164,38 @@ PLANTS: list[tuple[Plant, Callable[..., Any], list[dict[str, Any]]]] = [
     ),
     (
         checkpoint_before_rows,
-        views.test_killed_at_any_call_a_view_counts_nothing_twice,
+        moving.test_killed_at_any_call_a_view_counts_nothing_twice,
         [{"at": at, "after": after} for at in CALLS for after in (False, True)],
     ),
     (
         checkpoint_moves_whatever_stands_there,
-        views.test_two_projectors_beside_each_other_count_nothing_twice,
+        moving.test_two_projectors_beside_each_other_count_nothing_twice,
         [{"at": at} for at in CALLS],
     ),
     (
         parked_streams_are_overtaken,
-        views.test_redriven_a_stream_goes_on_in_order_and_nothing_is_counted_twice,
+        parked.test_redriven_a_stream_goes_on_in_order_and_nothing_is_counted_twice,
         [{"at": 13, "after": False}],
     ),
-    (rebuild_has_effects, views.test_a_rebuild_has_no_effects_and_those_missed_by_nobody, [{}]),
+    (rebuild_has_effects, swaps.test_a_rebuild_has_no_effects_and_those_missed_by_nobody, [{}]),
     (
         effects_begin_again_after_a_swap,
-        views.test_effects_had_while_a_rebuild_was_ending_are_not_had_again,
+        swaps.test_effects_had_while_a_rebuild_was_ending_are_not_had_again,
         [{}],
     ),
     (
         a_swap_does_not_look_back,
-        views.test_whoever_reads_a_view_never_goes_back_when_generations_are_swapped,
+        swaps.test_whoever_reads_a_view_never_goes_back_when_generations_are_swapped,
         [{"at": at, "change": "flip"} for at in (7, 31)],
     ),
     (
         any_version_moves_a_generation,
-        views.test_a_generation_is_not_carried_on_by_another_version_of_its_view,
+        versions.test_a_generation_is_not_carried_on_by_another_version_of_its_view,
         [{}],
     ),
-    (difference_is_not_looked_at, views.test_a_rebuild_that_differs_waits_for_somebody_to_look, [{}]),
-    (past_view_holds_the_present, views.test_a_view_as_it_was_known_at_a_past_time, [{}]),
-    (readers_do_not_wait, views.test_a_reader_waits_until_the_view_holds_what_it_wrote, [{}]),
+    (difference_is_not_looked_at, swaps.test_a_rebuild_that_differs_waits_for_somebody_to_look, [{}]),
+    (past_view_holds_the_present, swaps.test_a_view_as_it_was_known_at_a_past_time, [{}]),
+    (readers_do_not_wait, moving.test_a_reader_waits_until_the_view_holds_what_it_wrote, [{}]),
     (
         snapshot_chosen_by_recorded_time,
         states.test_a_state_is_what_the_plainest_fold_makes,
