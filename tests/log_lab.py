@@ -4,7 +4,8 @@ import itertools
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -46,6 +47,12 @@ class LogLab:
 
     def database(self, transport: Transport | None = None) -> Database:
         return Database.connect(transport or self.transport, self.clock)
+
+    def fork(self) -> "LogLab":
+        """Make a lab on a store in memory that stands where this one does, and goes its own way."""
+        assert isinstance(self.transport, MemoryTransport)
+        written = defaultdict(int, self.written)
+        return replace(self, transport=self.transport.copy(), clock=copy(self.clock), written=written, broken=[])
 
     def append(self, stream: str, count: int = 1) -> Hint:
         """Append *count* events as one commit; return the hint of it."""

@@ -8,11 +8,14 @@ import pytest
 from holdfast.errors import Unavailable
 from holdfast.log import PARTITIONS, partition_of
 from holdfast.retry import deadline
-from holdfast.testing import FAULTS, FaultyTransport, Fuse, Killed
+from holdfast.testing import FAULTS, Crash, FaultyTransport, Fuse, Killed, at_every_crash
 from tests.faults.kernel.projections.work import indexed
 from tests.faults.kernel.test_log_faults import RivalTransport
-from tests.log_lab import log_lab
+from tests.log_lab import EveryEvent, LogLab, PerStream, log_lab
 from tests.soak import until_delivered
+
+CALLS = 66
+"""By which both views are moved in all partitions."""
 
 # ----- moving along the log
 
@@ -34,37 +37,39 @@ def test_records_that_are_lost_repeated_and_cut_off_leave_views_that_hold_what_a
     until_delivered(run)
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("at", range(1, 26))
-def test_killed_at_any_call_a_view_counts_nothing_twice(lab, at, after):
-    indexed(lab, at)
-    transport = Fuse(at, after=after).wrap(lab.transport)
-    with contextlib.suppress(Killed):
-        lab.project(transport)
+def test_killed_at_any_call_a_view_counts_nothing_twice():
+    def act(lab: LogLab, fuse: Fuse) -> None:
+        lab.project(fuse.wrap(lab.transport))
 
-    lab.project()
+    def then(crash: Crash[LogLab]) -> None:
+        act(crash.world, Fuse())
+        crash.world.check_views()
 
-    lab.check_views()
+    assert at_every_crash(indexed(log_lab(), 1).fork, act, then) == 2 * CALLS
 
 
 @pytest.mark.parametrize("fault", sorted(FAULTS))
-@pytest.mark.parametrize("at", range(1, 20, 2))
+@pytest.mark.parametrize("at", range(1, CALLS + 1, 7))
 def test_one_fault_at_any_call_is_survived(lab, fault, at):
     indexed(lab, at)
+    transport = FaultyTransport(lab.transport, [None] * (at - 1) + [fault])
 
-    lab.project(FaultyTransport(lab.transport, [None] * (at - 1) + [fault]))
+    lab.project(transport)
     lab.project()
 
+    assert transport.injected.total() == 1
     lab.check_views()
 
 
-@pytest.mark.parametrize("at", range(1, 26))
+@pytest.mark.parametrize("at", range(1, CALLS + 1, 3))
 def test_two_projectors_beside_each_other_count_nothing_twice(lab, at):
     indexed(lab, at)
+    transport = RivalTransport(lab.transport, at, lab.project)
 
-    lab.project(RivalTransport(lab.transport, at, lab.project))
+    lab.project(transport)
     lab.project()
 
+    assert transport.calls >= at
     lab.check_views()
 
 
@@ -90,7 +95,7 @@ def test_who_stands_behind_is_told_without_moving_anything(lab):
 # ----- effects
 
 
-def test_effects_happen_once_for_each_event_and_again_after_a_crash_before_the_checkpoint(lab):
+def test_effects_happen_once_for_each_event(lab):
     indexed(lab, 1)
     happened: list[tuple[int, int]] = []
     effects = {"every": lambda event: happened.append((event.partition, event.position))}
@@ -106,6 +111,30 @@ def test_effects_happen_once_for_each_event_and_again_after_a_crash_before_the_c
         lab.projector(effects=effects).project(lab.tenant, partition)
 
     assert happened == everything
+
+
+@pytest.mark.parametrize(
+    ("view", "checkpoint"), [(EveryEvent(), "call PutItem"), (PerStream(), "call TransactWriteItems")]
+)
+def test_effects_happen_again_after_a_crash_before_the_checkpoint_and_after_no_other(view, checkpoint):
+    grown, partition = indexed(log_lab(), 1), partition_of("s/0")
+    everything = list(range(1, grown.log().head(partition).position + 1))
+    repeated: list[tuple[str, bool]] = []
+
+    def act(world: tuple[LogLab, list[int]], fuse: Fuse) -> None:
+        lab, happened = world
+        effects = {view.name: lambda event: happened.append(event.position)}
+        lab.projector(fuse.wrap(lab.transport), effects, [view]).project(lab.tenant, partition)
+
+    def then(crash: Crash[tuple[LogLab, list[int]]]) -> None:
+        act(crash.world, Fuse())
+        _, happened = crash.world
+        if happened != everything:
+            assert happened == everything * 2
+            repeated.append((crash.call, crash.after))
+
+    assert at_every_crash(lambda: (grown.fork(), []), act, then) > 10
+    assert repeated == [(checkpoint, False)]
 
 
 # ----- reading one's own writes

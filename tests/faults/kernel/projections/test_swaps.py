@@ -9,6 +9,8 @@ import pytest
 from holdfast.errors import Conflict, Unavailable
 from holdfast.log import PARTITIONS, partition_of
 from holdfast.projections import Generation
+from holdfast.projections.rebuilds import Rebuild
+from holdfast.testing import Crash, Fuse, at_every_crash
 from tests.faults.kernel.projections.work import Work, indexed, positions, replaced
 from tests.faults.kernel.test_log_faults import RivalTransport
 
@@ -107,6 +109,33 @@ def test_a_swap_can_be_rolled_back_and_the_old_generation_catches_up(lab):
     assert work.rebuilds().rollback(lab.tenant, "r1").state == "rolled_back"
     lab.project()
     lab.check_views_of("per-stream", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "live"), [("flip", "flipped", 2), ("rollback", "rolled_back", 1)], ids=["flip", "rollback"]
+)
+def test_a_swap_killed_at_any_call_is_made_or_not_and_goes_on(lab, change, state, live):
+    indexed(lab, 1)
+    lab.project()
+    ready = Work(lab, random.Random(1))
+    ready.start(auto_flip=change == "rollback")
+    ready.drain()
+    indexed(lab, 2)
+    lab.project()  # what is to be the live one has something to catch up with
+    read = positions(lab)
+
+    def swap(work: Work, fuse: Fuse) -> Rebuild:
+        swapped: Rebuild = getattr(work.rebuilds(fuse.wrap(work.lab.transport)), change)(lab.tenant, "r1")
+        return swapped
+
+    def then(crash: Crash[Work]) -> None:
+        work, view = crash.world, crash.world.lab.views()
+        assert (view.pointer("per-stream").live == live) == (work.state() == state)
+        assert positions(work.lab) == read
+        assert swap(work, Fuse()).state == state
+        work.lab.check_views_of("per-stream", live)
+
+    assert at_every_crash(ready.fork, swap, then) > 40
 
 
 def test_each_rebuild_is_rolled_back_to_what_it_followed(lab):

@@ -1,6 +1,7 @@
 """What tests of read models begin with: views that have been moved, and a rebuild's queue and workers."""
 
 import random
+from copy import copy
 from datetime import timedelta
 from typing import Any
 
@@ -35,6 +36,12 @@ class Work:
         self.effects = effects
         self.views = views
         self.messages: list[tuple[str, str, int]] = []
+
+    def fork(self) -> "Work":
+        """Make a world of its own that stands where this one does."""
+        twin = Work(self.lab.fork(), copy(self.noise), self.effects, self.views)
+        twin.messages = list(self.messages)
+        return twin
 
     def rebuilds(self, transport: Any = None) -> Rebuilds:
         projector = self.lab.projector(transport, self.effects, self.views)
