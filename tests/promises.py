@@ -29,6 +29,7 @@ from holdfast.streams import (
     Update,
     transact,
 )
+from holdfast.testing import Fuse
 
 THREADS = 8
 
@@ -42,7 +43,10 @@ def events_of(commits: Sequence[Commit[bytes]]) -> list[bytes]:
 
 
 class EventStorePromises:
-    """Subclasses provide `stores`, `tenant` (fresh for each test) and `row` (to look at a companion's row)."""
+    """
+    Subclasses provide `stores`, `tenant` (fresh for each test), `row` (to look at a companion's row) and `asked`: a
+    fuse that sees each call that the stores make on a database, or none where there is no database.
+    """
 
     @pytest.fixture
     def store(self, stores: EventStores[bytes], tenant: str) -> EventStore[bytes]:
@@ -87,11 +91,13 @@ class EventStorePromises:
         assert [commit.first_version for commit in store.read_back("orders/1")] == [3, 2, 1]
         assert [commit.first_version for commit in store.read_back("orders/1", before=3)] == [2, 1]
 
-    def test_an_answer_can_be_built_on_without_reading(self, store):
+    def test_an_answer_can_be_built_on_without_reading(self, store, asked: Fuse):
         first = store.append("orders/1", 0, [event(1)], commit_id="a")
+        asked.calls.clear()
         second = store.append("orders/1", first.boundary, [event(2)], commit_id="b")
 
         assert second.version == 2
+        assert asked.calls in ([], ["call PutItem"])
 
     def test_tenants_do_not_see_each_other(self, stores, store, tenant):
         store.append("orders/1", 0, [event(1)], commit_id="a")
@@ -558,7 +564,8 @@ class ArchivedStreamPromises:
     """
     What a stream promises whose commits have grown old, wherever they are by then.
 
-    Subclasses provide `stores`, `tenant`, `clock` and `grow_old`: let 100 days pass, and archive what may be archived.
+    Subclasses provide `stores`, `tenant`, `asked`, `clock` and `grow_old`: let 100 days pass, and archive what may be
+    archived.
     """
 
     @pytest.fixture
@@ -653,10 +660,12 @@ class ArchivedStreamPromises:
 
         assert events_of(list(old.read("orders/1"))) == [event(number) for number in range(1, 7)]
 
-    def test_the_end_that_was_read_is_built_on_without_reading_again(self, old, grow_old):
+    def test_the_end_that_was_read_is_built_on_without_reading_again(self, old, asked: Fuse):
         newest = list(old.read("orders/1"))[-1]
+        asked.calls.clear()
 
         assert old.append("orders/1", newest.boundary, [event(7)], commit_id="next").version == 7
+        assert asked.calls in ([], ["call PutItem"])
 
     def test_a_decision_sees_all_that_was_ever_written(self, old):
         found = transact(old, "orders/1", list, lambda events: [event(len(events) + 1)])

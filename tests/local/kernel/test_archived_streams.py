@@ -14,6 +14,7 @@ from holdfast.dynamodb import BotocoreTransport, Database, DynamoEventStores
 from holdfast.log import PARTITIONS, Hint, Indexer
 from holdfast.objects import S3Objects
 from holdfast.streams import RawCodec
+from holdfast.testing import Fuse
 from tests.dynamo_tables import REGION, TestTables, UndatedTransport, create_tables, delete_tables
 from tests.promises import ArchivedStreamPromises
 
@@ -54,8 +55,12 @@ class TestOnTheEngine(ArchivedStreamPromises):
         return ManualClock()
 
     @pytest.fixture
-    def connection(self, database, clock):
-        return Database.connect(database[0].transport, clock)
+    def asked(self) -> Fuse:
+        return Fuse()
+
+    @pytest.fixture
+    def connection(self, database, clock, asked):
+        return Database.connect(asked.wrap(database[0].transport), clock)
 
     @pytest.fixture
     def stores(self, database, connection):

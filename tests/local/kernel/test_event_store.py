@@ -6,6 +6,7 @@ import os
 import pytest
 
 from holdfast.clock import ManualClock
+from holdfast.testing import Fuse
 from tests.dynamo_tables import row_reader
 from tests.promises import EventStorePromises
 
@@ -28,8 +29,12 @@ class TestOnTheEngine(EventStorePromises):
         return ManualClock()
 
     @pytest.fixture
-    def stores(self, database, clock):
-        return database.stores(clock)
+    def asked(self) -> Fuse:
+        return Fuse()
+
+    @pytest.fixture
+    def stores(self, database, clock, asked):
+        return database.stores(clock, asked.wrap(database.transport))
 
     @pytest.fixture
     def row(self, database):

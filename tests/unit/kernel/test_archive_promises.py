@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from holdfast.clock import ManualClock
-from holdfast.dynamodb import DynamoEventStores
+from holdfast.dynamodb import DynamoEventStores, Transport
 from holdfast.log import Hint
 from holdfast.streams import Append, EventStore, MemoryEventStores, RawCodec
+from holdfast.testing import Fuse
 from tests.archive_lab import AGED, ArchiveLab, archive_lab
 from tests.dynamo_tables import row_reader
 from tests.promises import ArchivedStreamPromises, EventStorePromises
@@ -28,6 +29,10 @@ class TestInMemory(ArchivedStreamPromises):
     @pytest.fixture
     def clock(self):
         return ManualClock()
+
+    @pytest.fixture
+    def asked(self) -> Fuse:
+        return Fuse()
 
     @pytest.fixture
     def stores(self, clock):
@@ -51,8 +56,8 @@ def archive(lab: ArchiveLab) -> None:
     assert lab.stuck == []
 
 
-def stores_of(lab: ArchiveLab) -> DynamoEventStores[bytes]:
-    return DynamoEventStores(lab.database(), RawCodec(), lab.tables, lab.reader())
+def stores_of(lab: ArchiveLab, transport: Transport | None = None) -> DynamoEventStores[bytes]:
+    return DynamoEventStores(lab.database(transport), RawCodec(), lab.tables, lab.reader(transport))
 
 
 class TestArchived(ArchivedStreamPromises):
@@ -61,8 +66,12 @@ class TestArchived(ArchivedStreamPromises):
         return lab.clock
 
     @pytest.fixture
-    def stores(self, lab):
-        return stores_of(lab)
+    def asked(self) -> Fuse:
+        return Fuse()
+
+    @pytest.fixture
+    def stores(self, lab, asked):
+        return stores_of(lab, asked.wrap(lab.transport))
 
     @pytest.fixture
     def grow_old(self, lab):
@@ -102,7 +111,8 @@ class EagerStores:
 
 
 class TestArchivedAtOnce(EventStorePromises):
-    # Between two appends 100 days pass here.
+    # Between two appends 100 days pass here, which no boundary is held for.
+    test_an_answer_can_be_built_on_without_reading = None  # type: ignore[assignment]
     test_recorded_time_rises_even_when_the_clock_goes_back = None  # type: ignore[assignment]
 
     @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 
 from holdfast.clock import ManualClock
 from holdfast.streams import MemoryEventStores, RawCodec
+from holdfast.testing import Fuse
 from tests.dynamo_tables import moto_stores, row_reader
 from tests.promises import EventStorePromises
 
@@ -29,6 +30,10 @@ class TestInMemory(EventStorePromises):
         return ManualClock()
 
     @pytest.fixture
+    def asked(self) -> Fuse:
+        return Fuse()
+
+    @pytest.fixture
     def stores(self, clock):
         return MemoryEventStores(RawCodec(), clock)
 
@@ -50,8 +55,12 @@ class TestOnMoto(EventStorePromises):
         return ManualClock()
 
     @pytest.fixture
-    def stores(self, database, clock):
-        return database.stores(clock)
+    def asked(self) -> Fuse:
+        return Fuse()
+
+    @pytest.fixture
+    def stores(self, database, clock, asked):
+        return database.stores(clock, asked.wrap(database.transport))
 
     @pytest.fixture
     def row(self, database):

@@ -3,6 +3,7 @@
 import pytest
 
 from holdfast.clock import ManualClock
+from holdfast.testing import Fuse
 from tests.dynamo_tables import TestTables, memory_stores, row_reader
 from tests.promises import EventStorePromises
 
@@ -21,8 +22,12 @@ class TestOnDynamoDBInMemory(EventStorePromises):
         return ManualClock()
 
     @pytest.fixture
-    def stores(self, database, clock):
-        return database.stores(clock)
+    def asked(self) -> Fuse:
+        return Fuse()
+
+    @pytest.fixture
+    def stores(self, database, clock, asked):
+        return database.stores(clock, asked.wrap(database.transport))
 
     @pytest.fixture
     def row(self, database):

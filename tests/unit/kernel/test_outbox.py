@@ -98,7 +98,10 @@ def test_of_a_group_nothing_overtakes_and_nothing_follows_a_refusal(seed):
 
 
 class OutboxPromises:
-    """Subclasses provide `outbox`, and `received`: the bodies that a target has by now, in order."""
+    """
+    Subclasses provide `outbox`; `received`: the bodies that a target has by now, in order; and `published`: the ids
+    of the events that the bus has been given by now.
+    """
 
     @pytest.mark.parametrize("arn", [QUEUE, TOPIC])
     def test_what_was_sent_arrives(self, outbox: Outbox, received: Callable[[str], list[str]], arn: str):
@@ -130,6 +133,19 @@ class OutboxPromises:
         assert outbox.to_queue(QUEUE, []) == ()
         outbox.publish([])
 
+    def test_events_are_published(self, outbox: Outbox, published: Callable[[], list[str]]):
+        events = [happened(number) for number in range(12)]
+
+        outbox.publish(events)
+
+        assert sorted(published()) == sorted(each["id"] for each in events)
+
+    def test_an_event_over_256_kb_keeps_all_back(self, outbox: Outbox, published: Callable[[], list[str]]):
+        with pytest.raises(Invalid, match="event_too_large"):
+            outbox.publish([happened(), happened(2, 256 * 1024)])
+
+        assert published() == []
+
 
 class TestInMemory(OutboxPromises):
     @pytest.fixture
@@ -139,6 +155,10 @@ class TestInMemory(OutboxPromises):
     @pytest.fixture
     def received(self, outbox: MemoryOutbox) -> Callable[[str], list[str]]:
         return lambda arn: [each.body for each in outbox.sent[arn]]
+
+    @pytest.fixture
+    def published(self, outbox: MemoryOutbox) -> Callable[[], list[str]]:
+        return lambda: [each["id"] for each in outbox.published]
 
 
 class TestOnSqsAndSns(OutboxPromises):
@@ -160,6 +180,7 @@ class TestOnSqsAndSns(OutboxPromises):
                 Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:news",
                 Attributes={"RawMessageDelivery": "true"},
             )
+            aws.client("events", region=REGION).create_event_bus(Name="holdfast")
             yield
         aws.client.cache_clear()
 
@@ -180,6 +201,18 @@ class TestOnSqsAndSns(OutboxPromises):
             return bodies
 
         return receive
+
+    @pytest.fixture
+    def published(self) -> Callable[[], list[str]]:
+        # moto's bus takes events and shows them to nobody, so they are seen on the way there.
+        put: list[str] = []
+
+        def see(params: Mapping[str, Any], **_: Any) -> None:
+            put.extend(json.loads(each["Detail"])["id"] for each in params["Entries"])
+
+        events = aws.client("events", region=REGION, endpoint_url=None)
+        events.meta.events.register("before-parameter-build.events.PutEvents", see)
+        return lambda: put
 
 
 # ----- what answers and silences mean

@@ -19,16 +19,16 @@ import msgspec
 from holdfast.aws import Garbled, client
 from holdfast.clock import Clock, from_text
 from holdfast.cloudevents import Attributes
-from holdfast.errors import Invalid, Unavailable
+from holdfast.errors import Unavailable
 from holdfast.outbox.order import send_in_order
 from holdfast.outbox.values import (
     BATCH_BYTES_MAX,
     BATCH_MESSAGES_MAX,
-    EVENT_BYTES_MAX,
     MESSAGE_BYTES_MAX,
     Message,
     Refused,
     Target,
+    bus_bytes,
     target_of,
 )
 from holdfast.retry import Budget, repeat
@@ -37,8 +37,6 @@ T = TypeVar("T")
 
 CALLS: Final = Budget(attempts_max=4, seconds_max=6.0, first_wait_seconds=0.05)
 """How often and how long one batch is offered."""
-TIME_BYTES: Final = 14
-"""What the time of an entry counts for in EventBridge's limit ("Calculating PutEvents event entry size")."""
 
 _THROTTLE: Final = re.compile("throttl", re.IGNORECASE)
 _OF_TARGET: Final = re.compile("throttl|kms|denied|authorization", re.IGNORECASE)
@@ -266,9 +264,7 @@ def _batches(entries: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
     batch: list[dict[str, Any]] = []
     taken = 0
     for entry in entries:
-        size = TIME_BYTES + sum(len(entry[name].encode()) for name in ("Source", "DetailType", "Detail"))
-        if size > EVENT_BYTES_MAX:
-            raise Invalid("event_too_large", f"An event of {size} bytes is more than the bus takes.", status=413)
+        size = bus_bytes(entry["Source"], entry["DetailType"], entry["Detail"])
         if batch and (len(batch) == BATCH_MESSAGES_MAX or taken + size > BATCH_BYTES_MAX):
             yield batch
             batch, taken = [], 0

@@ -9,7 +9,7 @@ import msgspec
 from holdfast.cloudevents import Attributes
 from holdfast.errors import Unavailable
 from holdfast.outbox.order import send_in_order
-from holdfast.outbox.values import MESSAGE_BYTES_MAX, Message, Refused, target_of
+from holdfast.outbox.values import MESSAGE_BYTES_MAX, Message, Refused, bus_bytes, target_of
 
 
 def _takes_all(arn: str, message: Message) -> str | None:  # noqa: ARG001 - the answer is the same for each
@@ -29,7 +29,10 @@ class MemoryOutbox:
     """Targets that do not answer."""
 
     def publish(self, events: Sequence[Attributes]) -> None:
-        self.published.extend(msgspec.json.decode(msgspec.json.encode(event)) for event in events)
+        written = [msgspec.json.encode(event) for event in events]
+        for event, detail in zip(events, written, strict=True):
+            bus_bytes(event["source"], event["type"], detail.decode())
+        self.published.extend(map(msgspec.json.decode, written))
 
     def to_queue(self, arn: str, messages: Sequence[Message]) -> tuple[Refused, ...]:
         return self._send(arn, messages)

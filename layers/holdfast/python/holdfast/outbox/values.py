@@ -21,6 +21,8 @@ MESSAGE_BYTES_MAX: Final = {"sqs": 1024 * KIB, "sns": 256 * KIB}
 """The largest message that each service takes, if its owner has not said less."""
 EVENT_BYTES_MAX: Final = 256 * KIB
 """The largest event that the bus takes, its source and type included."""
+TIME_BYTES: Final = 14
+"""What the time of an entry counts for in EventBridge's limit ("Calculating PutEvents event entry size")."""
 
 _ARN = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):(?P<service>sqs|sns):(?P<region>[a-z0-9-]{1,30}):(?P<account>[0-9]{12}):"
@@ -76,6 +78,19 @@ def target_of(arn: str) -> Target:
             "A target is the ARN of an SQS queue or an SNS topic: arn:aws:sqs:<region>:<account>:<name>.",
         )
     return Target(arn, match["service"], match["region"], match["account"], match["name"])
+
+
+def bus_bytes(source: str, kind: str, detail: str) -> int:
+    """
+    Count what an event takes of the bus's limits.
+
+    Raises:
+        Invalid: `event_too_large`.
+    """
+    size = TIME_BYTES + sum(len(part.encode()) for part in (source, kind, detail))
+    if size > EVENT_BYTES_MAX:
+        raise Invalid("event_too_large", f"An event of {size} bytes is more than the bus takes.", status=413)
+    return size
 
 
 class Outbox(Protocol):
