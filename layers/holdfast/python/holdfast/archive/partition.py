@@ -32,7 +32,7 @@ from holdfast.clock import MICROSECOND, from_micros, to_micros
 from holdfast.dynamodb.attributes import ordered
 from holdfast.dynamodb.batches import put_many
 from holdfast.dynamodb.reads import Place, get, get_many, query
-from holdfast.dynamodb.tables import Tables
+from holdfast.dynamodb.tables import Tables, stream_key
 from holdfast.dynamodb.transport import Refused
 from holdfast.dynamodb.writes import Database, clock_fault, delete_action, update_guarded
 from holdfast.log.bodies import COMMITS_MAX, Lost
@@ -200,7 +200,7 @@ class Partition:
         left = iter(entries)
         while batch := list(islice(left, COMMITS_MAX)):
             places: list[Place] = [
-                (self.tables.commits, self._stream_key(entry.reference.stream), entry.reference.first_version)
+                (self.tables.commits, stream_key(self.tenant, entry.reference.stream), entry.reference.first_version)
                 for entry in batch
             ]
             rows = get_many(self.database, places)
@@ -213,9 +213,6 @@ class Partition:
                         f"Version {row['sk']} of {stream!r} holds another number of events than the log says."
                     )
                 yield Placed(stream, entry.position, row)
-
-    def _stream_key(self, stream: str) -> str:
-        return f"S#{self.tenant}#{stream}"
 
     # ----- from the table into the archive
 
@@ -245,7 +242,7 @@ class Partition:
 
     def _remove(self, stream: str, kept: Sequence[Row]) -> int:
         """Remove what the table holds of a stream up to the last commit of *kept*, oldest first; say how many went."""
-        pk = self._stream_key(stream)
+        pk = stream_key(self.tenant, stream)
         # One more than could go, and one that stayed as the newest when an earlier range was archived.
         standing = query(self.database, self.tables.commits, pk, limit=len(kept) + 2)
         going = [checked(stream, row) for row in _going([_unkeyed(row) for row in standing], kept[-1])]

@@ -11,6 +11,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from holdfast.clock import EPOCH, Clock, Instant, from_micros
 from holdfast.dynamodb.reads import Row, get, query
+from holdfast.dynamodb.tables import stream_key
 from holdfast.dynamodb.writes import Database
 from holdfast.streams.packing import unpack
 from holdfast.streams.values import Commit, check_stream
@@ -161,14 +162,10 @@ class StreamReader(Generic[E]):
             raise Hole(stream, first, wanted)
 
     def _key(self, stream: str) -> str:
-        return stream_key(self._tenant, stream)
+        return stream_key(self._tenant, check_stream(stream))
 
     def _commit(self, stream: str, row: Row, read_at: Instant) -> Commit[E]:
         return commit_of(self._tenant, stream, row, self._decode, read_at)
-
-
-def stream_key(tenant: str, stream: str) -> str:
-    return f"S#{tenant}#{check_stream(stream)}"
 
 
 def instant(clock: Clock) -> Instant:

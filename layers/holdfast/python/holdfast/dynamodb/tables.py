@@ -31,3 +31,8 @@ class Tables:
 
     def of_role(self, role: str) -> str:
         return self.companions[role]
+
+
+def stream_key(tenant: str, stream: str) -> str:
+    """Name the partition of `commits` in which a stream lies."""
+    return f"S#{tenant}#{stream}"

@@ -9,7 +9,7 @@ import msgspec
 
 from holdfast.clock import from_micros
 from holdfast.dynamodb.reads import Place, Row, get_many
-from holdfast.dynamodb.tables import Tables
+from holdfast.dynamodb.tables import Tables, stream_key
 from holdfast.dynamodb.writes import Database
 from holdfast.log.values import Entry
 from holdfast.streams.packing import unpack
@@ -97,7 +97,11 @@ class Bodies:
 
     def _fetched(self, tenant: str, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Stored]]:
         keys: dict[tuple[str, int], Place] = {
-            _key(entry): (self.tables.commits, f"S#{tenant}#{entry.reference.stream}", entry.reference.first_version)
+            _key(entry): (
+                self.tables.commits,
+                stream_key(tenant, entry.reference.stream),
+                entry.reference.first_version,
+            )
             for entry in entries
         }
         rows = get_many(self.database, list(keys.values()))

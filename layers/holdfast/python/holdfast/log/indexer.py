@@ -19,7 +19,7 @@ import msgspec
 from holdfast.clock import from_micros
 from holdfast.dynamodb.attributes import ordered, to_item
 from holdfast.dynamodb.reads import Place, Row, get_many, query
-from holdfast.dynamodb.tables import Tables
+from holdfast.dynamodb.tables import Tables, stream_key
 from holdfast.dynamodb.writes import Database, carry_out, put_action, update_action
 from holdfast.errors import Unavailable
 from holdfast.log.blocks import Block, Summary, Watermark, advanced, block_row, watermark_of, watermark_row
@@ -184,7 +184,7 @@ class Indexer:
             yield growth
 
     def _commits(self, tenant: str, stream: str, after: int, limit: int) -> Iterator[Row]:
-        return query(self.database, self.tables.commits, f"S#{tenant}#{stream}", after=after, limit=limit)
+        return query(self.database, self.tables.commits, stream_key(tenant, stream), after=after, limit=limit)
 
     def _write(self, head: Head, growths: Sequence[_Growth]) -> Head | None:
         """Move head, segment, watermarks and blocks together; None if somebody else has moved one of them."""

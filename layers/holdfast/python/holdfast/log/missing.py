@@ -14,7 +14,7 @@ import msgspec
 
 from holdfast.dynamodb.attributes import from_item, to_item
 from holdfast.dynamodb.reads import Row, get_many
-from holdfast.dynamodb.tables import Tables
+from holdfast.dynamodb.tables import Tables, stream_key
 from holdfast.dynamodb.writes import Database
 from holdfast.log.blocks import watermark_of
 from holdfast.log.values import SOLE, watermark_key
@@ -67,7 +67,7 @@ class Missing:
         request: dict[str, Any] = {
             "TableName": self.tables.commits,
             "FilterExpression": "begins_with(pk, :tenant)",
-            "ExpressionAttributeValues": to_item({":tenant": f"S#{self.tenant}#"}),
+            "ExpressionAttributeValues": to_item({":tenant": stream_key(self.tenant, "")}),
             "ProjectionExpression": "pk, sk",
             # What was acknowledged before must be seen.
             "ConsistentRead": True,
