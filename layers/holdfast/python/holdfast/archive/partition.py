@@ -31,7 +31,7 @@ from holdfast.archive.rows import Cursor, cursor_key, cursor_of, cursor_row, obj
 from holdfast.clock import MICROSECOND, from_micros, to_micros
 from holdfast.dynamodb.attributes import ordered
 from holdfast.dynamodb.batches import put_many
-from holdfast.dynamodb.reads import Place, get, get_many, query
+from holdfast.dynamodb.reads import RowKey, get, get_many, query
 from holdfast.dynamodb.tables import Tables, stream_key
 from holdfast.dynamodb.transport import Refused
 from holdfast.dynamodb.writes import Database, clock_fault, delete_action, update_guarded
@@ -199,7 +199,7 @@ class Partition:
         """
         left = iter(entries)
         while batch := list(islice(left, COMMITS_MAX)):
-            places: list[Place] = [
+            places: list[RowKey] = [
                 (self.tables.commits, stream_key(self.tenant, entry.reference.stream), entry.reference.first_version)
                 for entry in batch
             ]

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 from holdfast.clock import Instant, from_micros, to_micros
 from holdfast.dynamodb.attributes import from_item, to_item
 from holdfast.dynamodb.reads import Row, get
-from holdfast.dynamodb.stream_reader import Archive, NoArchive, StreamReader, commit_of, instant, stream_key
+from holdfast.dynamodb.stream_reader import Archive, NoArchive, StreamReader, commit_of, instant
 from holdfast.dynamodb.tables import Tables, stream_key
 from holdfast.dynamodb.transport import AttributeMap, Cancelled, Reason
 from holdfast.dynamodb.writes import Database, clock_fault, companion_action, put_action, put_new, transact_once

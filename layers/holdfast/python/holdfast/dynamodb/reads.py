@@ -10,7 +10,7 @@ KEYS_MAX: Final = 100
 """Keys of one BatchGetItem."""
 
 Row = dict[str, Any]
-Place = tuple[str, str, str | int]
+RowKey = tuple[str, str, str | int]
 """A table, a partition key and a sort key."""
 
 
@@ -22,13 +22,13 @@ def get(database: Database, table: str, pk: str, sk: str | int) -> Row | None:
     return from_item(answer["Item"]) if "Item" in answer else None
 
 
-def get_many(database: Database, keys: Sequence[Place]) -> dict[Place, Row]:
+def get_many(database: Database, keys: Sequence[RowKey]) -> dict[RowKey, Row]:
     """
     Read rows by (table, pk, sk), as they stand now; those that do not exist are left out.
 
     One request takes KEYS_MAX keys, of any tables. What an answer leaves out (it ends at 16 MB) is asked for again.
     """
-    found: dict[Place, Row] = {}
+    found: dict[RowKey, Row] = {}
 
     def take(answer: Mapping[str, Any]) -> None:
         for table, items in answer["Responses"].items():
@@ -40,7 +40,7 @@ def get_many(database: Database, keys: Sequence[Place]) -> dict[Place, Row]:
     return found
 
 
-def _batch_of(keys: Sequence[Place]) -> dict[str, Any]:
+def _batch_of(keys: Sequence[RowKey]) -> dict[str, Any]:
     batch: dict[str, Any] = {}
     for table, pk, sk in keys:
         asked = batch.setdefault(table, {"Keys": [], "ConsistentRead": True})

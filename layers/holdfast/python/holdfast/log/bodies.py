@@ -8,7 +8,7 @@ from typing import Final, Protocol
 import msgspec
 
 from holdfast.clock import from_micros
-from holdfast.dynamodb.reads import Place, Row, get_many
+from holdfast.dynamodb.reads import Row, RowKey, get_many
 from holdfast.dynamodb.tables import Tables, stream_key
 from holdfast.dynamodb.writes import Database
 from holdfast.log.values import Entry
@@ -96,7 +96,7 @@ class Bodies:
         yield from self._fetched(tenant, batch)
 
     def _fetched(self, tenant: str, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Stored]]:
-        keys: dict[tuple[str, int], Place] = {
+        keys: dict[tuple[str, int], RowKey] = {
             _key(entry): (
                 self.tables.commits,
                 stream_key(tenant, entry.reference.stream),

@@ -18,7 +18,7 @@ import msgspec
 
 from holdfast.clock import from_micros
 from holdfast.dynamodb.attributes import ordered, to_item
-from holdfast.dynamodb.reads import Place, Row, get_many, query
+from holdfast.dynamodb.reads import Row, RowKey, get_many, query
 from holdfast.dynamodb.tables import Tables, stream_key
 from holdfast.dynamodb.writes import Database, carry_out, put_action, update_action
 from holdfast.errors import Unavailable
@@ -149,7 +149,7 @@ class Indexer:
 
     def _standing(self, tenant: str, partition: int, streams: Sequence[str]) -> tuple[Head, dict[str, Watermark]]:
         log = self.tables.log
-        keys: list[Place] = [(log, head_key(tenant, partition), SOLE)]
+        keys: list[RowKey] = [(log, head_key(tenant, partition), SOLE)]
         keys += [(log, watermark_key(tenant, stream), SOLE) for stream in streams]
         rows = get_many(self.database, keys)
         watermarks = {stream: watermark_of(rows.get((log, watermark_key(tenant, stream), SOLE))) for stream in streams}

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Final
 
 from holdfast.dynamodb.attributes import ordered, to_item
-from holdfast.dynamodb.reads import Place, Row, get_many, query
+from holdfast.dynamodb.reads import Row, RowKey, get_many, query
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database, carry_out, put_action, update_action
 from holdfast.errors import Unavailable
@@ -112,7 +112,7 @@ class Tiles:
         return {"hashes": b"".join(entry.reference.leaf_hash for entry in found)}
 
     def _read(self, tiles: Iterable[Node]) -> dict[Node, Row]:
-        keys: dict[Place, Node] = {(self.tables.log, self._pk, _sk(*tile)): tile for tile in tiles}
+        keys: dict[RowKey, Node] = {(self.tables.log, self._pk, _sk(*tile)): tile for tile in tiles}
         return {keys[key]: row for key, row in get_many(self.database, list(keys)).items()}
 
     @property

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from holdfast.dynamodb.attributes import from_item, to_item
-from holdfast.dynamodb.reads import Place, get, get_many
+from holdfast.dynamodb.reads import RowKey, get, get_many
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database, put_new
 from holdfast.projections.rows import Pointer, pointer_key, pointer_of, pointer_row
@@ -25,7 +25,7 @@ def read_pointers(
     database: Database, tables: Tables, tenants: Iterable[str], views: Sequence[str]
 ) -> dict[tuple[str, str], Pointer]:
     """Read which generation of each view is live for each tenant, a hundred at a time."""
-    places: dict[Place, tuple[str, str]] = {
+    places: dict[RowKey, tuple[str, str]] = {
         (tables.views, *pointer_key(view, tenant)): (tenant, view) for tenant in tenants for view in views
     }
     rows = get_many(database, list(places))

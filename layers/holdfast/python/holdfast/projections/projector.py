@@ -20,7 +20,7 @@ import msgspec
 from holdfast.clock import from_micros
 from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.batches import put_many
-from holdfast.dynamodb.reads import Place, Row, get, get_many, query
+from holdfast.dynamodb.reads import Row, RowKey, get, get_many, query
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database, carry_out, put_action, update_action
 from holdfast.errors import NotFound, Unavailable
@@ -145,7 +145,7 @@ class Projector:
         """Look how the live generations of all views stand in the partitions of *heads*."""
         names, found = [view.name for view in self.newest], list(heads)
         pointers = read_pointers(self.database, self.tables, {head.tenant for head in found}, names)
-        places: dict[Place, Head] = {}
+        places: dict[RowKey, Head] = {}
         for head in found:
             for name in names:
                 generation = Generation(name, pointers[head.tenant, name].live, head.tenant)
@@ -208,7 +208,7 @@ class Projector:
 
     def checkpoints(self, *generations: Generation) -> list[tuple[Checkpoint, ...]]:
         """Say where generations stand in each partition, read in one request."""
-        places: list[list[Place]] = [
+        places: list[list[RowKey]] = [
             [(self.tables.views, *checkpoint_key(generation, partition)) for partition in range(PARTITIONS)]
             for generation in generations
         ]
@@ -258,7 +258,7 @@ class Projector:
 
     def standing_rows(self, generation: Generation, keys: Iterable[Key]) -> dict[Key, Attributes]:
         """Read what rows of a generation hold now; those that do not exist are left out."""
-        places: dict[Place, Key] = {(self.tables.views, *row_key(generation, key)): key for key in keys}
+        places: dict[RowKey, Key] = {(self.tables.views, *row_key(generation, key)): key for key in keys}
         return {places[place]: attributes_of(row) for place, row in get_many(self.database, list(places)).items()}
 
     def _write(self, view: View, step: Step, batch: Batch, effects_from: int | None) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from holdfast.dynamodb.reads import Place, Row, get, get_many, query
+from holdfast.dynamodb.reads import Row, RowKey, get, get_many, query
 from holdfast.dynamodb.tables import Tables
 from holdfast.dynamodb.writes import Database
 from holdfast.errors import NotFound, Unavailable
@@ -87,7 +87,7 @@ class ViewReader:
         if number is not None and not is_there(pointer, number):
             raise NotFound("generation_not_found", f"The view {view!r} has no generation {number}.")
         generation = Generation(view, number or pointer.live, self.tenant)
-        places: list[Place] = []
+        places: list[RowKey] = []
         for partition in range(PARTITIONS):
             places.append((self.tables.views, *checkpoint_key(generation, partition)))
             places.append((self.tables.log, head_key(self.tenant, partition), SOLE))
