@@ -10,7 +10,7 @@ import msgspec
 from holdfast.anchors import Anchors, MemorySigner, public_keys
 from holdfast.clock import from_micros
 from holdfast.errors import NotFound, ServiceError
-from holdfast.exporting import Exporter, Place
+from holdfast.exporting import Bookmark, Exporter
 from holdfast.log.bodies import Bodies
 from holdfast.log.missing import Missing
 from holdfast.objects import MemoryObjects
@@ -65,7 +65,7 @@ class ExportDoor:
     def answer(self, path: str, query: dict[str, str]) -> Any:
         match path.removeprefix("/v1/").split("/"):
             case ["export"]:
-                place = msgspec.json.decode(query["cursor"], type=Place) if "cursor" in query else None
+                place = msgspec.json.decode(query["cursor"], type=Bookmark) if "cursor" in query else None
                 page = self.exporter.page(int(query["partition"]), int(query["from_leaf"]), place)
                 following = msgspec.json.encode(page.following).decode() if page.following else None
                 return {"lines": page.lines, "cursor": following}

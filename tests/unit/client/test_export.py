@@ -167,7 +167,7 @@ def test_a_log_that_ends_too_early_is_broken(door, export, monkeypatch):
 
 
 def test_a_service_that_answers_with_nothing_for_ever_is_left(door, export, monkeypatch):
-    monkeypatch.setattr(exporting.Exporter, "page", lambda *_args: exporting.Page([], exporting.Place(0, 0)))
+    monkeypatch.setattr(exporting.Exporter, "page", lambda *_args: exporting.Page([], exporting.Bookmark(0, 0)))
 
     with pytest.raises(Unavailable):
         lines_of(export)

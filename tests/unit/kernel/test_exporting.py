@@ -11,7 +11,7 @@ from holdfast.archive.format import HEAD, FrameChanged
 from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.reads import get, query
 from holdfast.errors import Invalid, NotFound
-from holdfast.exporting import Exporter, Page, Place
+from holdfast.exporting import Bookmark, Exporter, Page
 from holdfast.log import Entry, partition_of
 from holdfast.log.bodies import Bodies
 from holdfast.objects import Damaged
@@ -123,7 +123,7 @@ def test_a_page_ends_where_the_log_ends_and_the_next_begins_there(lab):
     (first,) = pages(lab)
     lab.indexer().index([lab.append(STREAMS[0])])
 
-    page = exporter(lab).page(PARTITION, 0, Place(6, 12))
+    page = exporter(lab).page(PARTITION, 0, Bookmark(6, 12))
 
     assert [line["leaf"] for line in decoded(page)] == [6]
     assert len(first.lines) == 6

@@ -69,7 +69,7 @@ class DamagedLine(msgspec.Struct, frozen=True, tag_field="type", tag="damaged"):
     reason: str
 
 
-class Place(msgspec.Struct, frozen=True, array_like=True):
+class Bookmark(msgspec.Struct, frozen=True, array_like=True):
     """Where an export goes on: the next leaf, and how many events lie before it. It is what a cursor seals."""
 
     leaf: int
@@ -80,7 +80,7 @@ class Page(msgspec.Struct, frozen=True):
     """Lines, and where the next page begins; None where the log ends, for now."""
 
     lines: list[msgspec.Raw]
-    following: Place | None
+    following: Bookmark | None
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Exporter:
     on_damaged: Callable[[Exception], None] = lambda _error: None
     """Told of a commit that cannot be shown: the line that says so is for whoever checks, and somebody has to look."""
 
-    def page(self, partition: int, from_leaf: int = 0, place: Place | None = None) -> Page:
+    def page(self, partition: int, from_leaf: int = 0, place: Bookmark | None = None) -> Page:
         """
         Write the commits of *partition* from *from_leaf* on; or go on at *place*, which the page before gave.
 
@@ -107,7 +107,7 @@ class Exporter:
             raise Invalid("invalid_range", f"The partition has {head.size} commits.", size=head.size)
         lines: list[msgspec.Raw] = []
         if place is None:
-            place = self._place_of(head, from_leaf)
+            place = self._bookmark_at(head, from_leaf)
             if from_leaf:
                 lines.append(_written(self._frontier(head, from_leaf)))
         size, commits = 0, 0
@@ -124,7 +124,7 @@ class Exporter:
                 break
         return Page(lines, place if place.leaf < head.size else None)
 
-    def _lines(self, head: Head, place: Place) -> Iterator[tuple[CommitLine | DamagedLine, Place]]:
+    def _lines(self, head: Head, place: Bookmark) -> Iterator[tuple[CommitLine | DamagedLine, Bookmark]]:
         """Write the commits from *place* on, each with the place after it."""
         named = deque[Entry]()
 
@@ -171,7 +171,7 @@ class Exporter:
         nodes = Tiles(reader.database, reader.tables, reader.tenant, head.partition).nodes(needed, head)
         return FrontierLine(head.partition, size, tuple(nodes[node] for node in needed))
 
-    def _place_of(self, head: Head, leaf: int) -> Place:
+    def _bookmark_at(self, head: Head, leaf: int) -> Bookmark:
         """Find how many events lie before *leaf*: the nearest full tile says it of its own end, the log of the rest."""
         reader = self.reader
         position = at = 0
@@ -186,7 +186,7 @@ class Exporter:
                 position = entry.last_position
                 if entry.leaf + 1 == leaf:
                     break
-        return Place(leaf, position)
+        return Bookmark(leaf, position)
 
 
 def commit_line(tenant: str, entry: Entry, stored: Stored) -> CommitLine:
@@ -209,8 +209,8 @@ def commit_line(tenant: str, entry: Entry, stored: Stored) -> CommitLine:
     return CommitLine(entry.partition, entry.leaf, entry.position, header, events)
 
 
-def _after(entry: Entry) -> Place:
-    return Place(entry.leaf + 1, entry.last_position)
+def _after(entry: Entry) -> Bookmark:
+    return Bookmark(entry.leaf + 1, entry.last_position)
 
 
 def _written(line: FrontierLine | CommitLine | DamagedLine) -> msgspec.Raw:
