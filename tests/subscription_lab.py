@@ -110,7 +110,7 @@ class SubscriptionLab:
         for _ in range(SETTLED_AFTER_MOVES):
             self.wait()
             self.move(subscription)
-            places = [place.position for _, place in self.registry().places(subscription)]
+            places = [place.position for _, place in self.registry().checkpoints(subscription)]
             is_at_heads = places == [head.position for head in self.heads()]
             if is_at_heads and all(stand.is_parked for stand in self.all_stands(subscription)):
                 return
@@ -140,7 +140,7 @@ class SubscriptionLab:
         for stream, versions in self.first_arrivals(subscription.settings.target).items():
             assert versions == list(range(1, len(versions) + 1)), f"{stream} arrived as {versions}"
         stands = {stand.stream: stand.position for stand in self.all_stands(subscription)}
-        for track, place in self.registry().places(subscription):
+        for track, place in self.registry().checkpoints(subscription):
             for entry in self.lab.log().entries(track.partition, until=place.position):
                 stream = entry.reference.stream
                 for offset in range(entry.reference.events):
@@ -157,7 +157,7 @@ class SubscriptionLab:
             if stream not in but:
                 versions = first.get(stream, [])
                 assert versions == list(range(1, version + 1)), f"of {stream} only {versions} arrived"
-        for head, (_, place) in zip(self.heads(), self.registry().places(subscription), strict=True):
+        for head, (_, place) in zip(self.heads(), self.registry().checkpoints(subscription), strict=True):
             assert place.position == head.position
 
     def kinds_of_rows(self) -> list[str]:

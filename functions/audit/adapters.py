@@ -24,7 +24,7 @@ from holdfast.dynamodb import BotocoreTransport, Database, DynamoEventStores, Ta
 from holdfast.dynamodb.stream_reader import SUPERSEDED
 from holdfast.envelope_kms import KmsKeyRing
 from holdfast.errors import Unavailable
-from holdfast.exporting import Exporter, Page, Place
+from holdfast.exporting import Bookmark, Exporter, Page
 from holdfast.log import Entry, Indexer, LogReader, Reference
 from holdfast.log.bodies import Bodies, Stored
 from holdfast.log.indexer import OnBroken, OnGrowth
@@ -197,13 +197,13 @@ def lines_of(tenant: str, on_damaged: Callable[[Exception], None]) -> "ExportLin
 
 @dataclass(frozen=True)
 class ExportLines:
-    """The lines of one tenant's log, going on at what a cursor has kept of a place."""
+    """The lines of one tenant's log, going on at what a cursor has kept of a bookmark."""
 
     exporter: Exporter
 
     def page(self, partition: int, from_leaf: int, following: Any) -> Page:
-        place = None if following is None else msgspec.convert(following, Place)
-        return self.exporter.page(partition, from_leaf, place)
+        bookmark = None if following is None else msgspec.convert(following, Bookmark)
+        return self.exporter.page(partition, from_leaf, bookmark)
 
 
 def snapshots_of(tenant: str, on_damaged: Callable[[Exception], None] = lambda _error: None) -> Snapshots:

@@ -345,8 +345,8 @@ def test_a_checkpoint_before_the_sending_is_caught(monkeypatch):
     def late(self: Deliverer, track: Any, events: Any) -> Any:
         place, _ = self._standing(track)
         if events:
-            after = rows.Place(events[-1].position, place.recorded_at, place.standing, self.database.clock.now())
-            written(self, track.place_change(place, after), [])
+            after = rows.Checkpoint(events[-1].position, place.recorded_at, place.standing, self.database.clock.now())
+            written(self, track.checkpoint_change(place, after), [])
         return send(self, track, events)
 
     monkeypatch.setattr(Deliverer, "_written", too_early)
@@ -377,7 +377,7 @@ def test_a_batch_with_two_events_of_one_stream_is_caught(monkeypatch):
 
 def test_going_on_with_an_old_view_of_what_stands_still_is_caught(monkeypatch):
     """Without the guard, who believes that a stream stands still which has been freed passes what it never got."""
-    monkeypatch.setattr(rows.Track, "place_change", unguarded(rows.Track.place_change))
+    monkeypatch.setattr(rows.Track, "checkpoint_change", unguarded(rows.Track.checkpoint_change))
 
     def scenario() -> None:
         for at in range(1, CALLS_BESIDE_PARKED + 1):
@@ -386,9 +386,9 @@ def test_going_on_with_an_old_view_of_what_stands_still_is_caught(monkeypatch):
     assert "arrived" in caught(scenario)
 
 
-def unguarded(place_change: Any) -> Any:
+def unguarded(checkpoint_change: Any) -> Any:
     def change(self: Any, before: Any, after: Any) -> Any:
-        made = place_change(self, before, after)
+        made = checkpoint_change(self, before, after)
         if not before.turns:
             return made
         return Change(made.key, (Is("pk", made.key["pk"]),), set=made.set)

@@ -40,7 +40,7 @@ from holdfast.retry import seconds_left
 from holdfast.streams.companions import Change, Row
 from holdfast.streams.packing import unpack
 from holdfast.subscriptions.registry import Subscriptions
-from holdfast.subscriptions.rows import Place, Track, is_at
+from holdfast.subscriptions.rows import Checkpoint, Track, is_at
 from holdfast.subscriptions.rules import (
     STANDING_MAX,
     AllowList,
@@ -95,34 +95,34 @@ class Deliverer:
         self.allowed.check(subscription.settings.target)
         track = Track(subscription, partition)
         now, until = self.database.clock.now(), self.database.clock.monotonic() + seconds
-        place, stands = self._standing(track)
+        checkpoint, stands = self._standing(track)
         head = LogReader(self.database, self.tables, subscription.tenant).head(partition)
         due = [stand for stand in stands if not stand.is_parked and stand.due_at <= now]
         # Asked after everything was read up to which something may be passed: what comes after a change of a
         # subscription is not judged by what it was before.
-        if (due or place.position < head.position) and not self._is_current(subscription):
+        if (due or checkpoint.position < head.position) and not self._is_current(subscription):
             return
         is_caught_up = True
         if due:
             first = sorted(due, key=lambda stand: stand.due_at)[:CATCHING_UP_MAX]
-            is_caught_up = self._catch_up(track, place, first, self._half(until))
-            place, stands = self._standing(track)
+            is_caught_up = self._catch_up(track, checkpoint, first, self._half(until))
+            checkpoint, stands = self._standing(track)
         self._tell(track, stands)
         if len(stands) < STANDING_MAX:
-            self._go_on(track, place, head.position, {stand.stream for stand in stands}, until)
+            self._go_on(track, checkpoint, head.position, {stand.stream for stand in stands}, until)
         if not is_caught_up:
             raise _unfinished()
 
-    def _standing(self, track: Track) -> tuple[Place, list[Stand]]:
-        key = track.place_key
-        place = track.place_of(get(self.database, self._table, key["pk"], key["sk"]))
-        return place, track.stands(self.database, self.tables) if place.standing else []
+    def _standing(self, track: Track) -> tuple[Checkpoint, list[Stand]]:
+        key = track.checkpoint_key
+        checkpoint = track.checkpoint_of(get(self.database, self._table, key["pk"], key["sk"]))
+        return checkpoint, track.stands(self.database, self.tables) if checkpoint.standing else []
 
     # ----- onwards
 
-    def _go_on(self, track: Track, place: Place, head: int, standing: set[str], until: float) -> None:
+    def _go_on(self, track: Track, checkpoint: Checkpoint, head: int, standing: set[str], until: float) -> None:
         """Send what lies between the checkpoint and the head, around the streams that stand still."""
-        feed = self._feed(track, place.position, head, lambda stream: stream not in standing)
+        feed = self._feed(track, checkpoint.position, head, lambda stream: stream not in standing)
         for window in windows(feed, standing):
             now = self.database.clock.now()
             new = [
@@ -130,12 +130,12 @@ class Deliverer:
                 for each in self._send(track, window.events)
             ]
             standing |= {stand.stream for stand in new}
-            after = Place(window.position, from_micros(window.recorded_at), len(standing), now)
+            after = Checkpoint(window.position, from_micros(window.recorded_at), len(standing), now)
             rows = [{"Put": put_action(self._table, to_item(track.stand_row(stand)))} for stand in new]
-            if not self._written(track.place_change(place, after), rows):
+            if not self._written(track.checkpoint_change(checkpoint, after), rows):
                 return  # somebody else is moving it
-            place = msgspec.structs.replace(after, turns=place.turns + 1)
-            if place.position < head:
+            checkpoint = msgspec.structs.replace(after, turns=checkpoint.turns + 1)
+            if checkpoint.position < head:
                 if self._is_over(until):
                     raise _unfinished()
                 if len(standing) >= STANDING_MAX or not self._is_current(track.subscription):
@@ -143,7 +143,7 @@ class Deliverer:
 
     # ----- streams that stand still
 
-    def _catch_up(self, track: Track, place: Place, due: Sequence[Stand], until: float) -> bool:
+    def _catch_up(self, track: Track, checkpoint: Checkpoint, due: Sequence[Stand], until: float) -> bool:
         """
         Send what streams have missed that stood still, up to the checkpoint; they go on with the others then.
 
@@ -151,7 +151,7 @@ class Deliverer:
         """
         at = {stand.stream: stand for stand in due}
         first = min(stand.position for stand in due)
-        feed = self._feed(track, first - 1, place.position, lambda stream: stream in at)
+        feed = self._feed(track, first - 1, checkpoint.position, lambda stream: stream in at)
         missed = (each for each in feed if not each.stream or each.position >= at[each.stream].position)
         blocked: set[str] = set()
         for window in windows(missed, blocked):
@@ -176,13 +176,13 @@ class Deliverer:
         done = [stand for stand in at.values() if stand.stream not in blocked]
         if done:
             after_all = msgspec.structs.replace(
-                place, standing=place.standing - len(done), moved_at=self.database.clock.now()
+                checkpoint, standing=checkpoint.standing - len(done), moved_at=self.database.clock.now()
             )
             gone = [
                 {"Delete": delete_action(self._table, track.stand_key(stand.stream), is_at(stand))} for stand in done
             ]
             # Only if the checkpoint has not passed more of them meanwhile.
-            self._written(track.place_change(place, after_all), gone)
+            self._written(track.checkpoint_change(checkpoint, after_all), gone)
         return True
 
     def _stood(self, track: Track, before: Mapping[str, Stand], after: Mapping[str, Stand]) -> bool:

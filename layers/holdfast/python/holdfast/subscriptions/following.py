@@ -22,7 +22,7 @@ from holdfast.retry import seconds_left
 from holdfast.subscriptions import rows
 from holdfast.subscriptions.delivering import Deliverer
 from holdfast.subscriptions.registry import Subscriptions
-from holdfast.subscriptions.rows import Place, Track
+from holdfast.subscriptions.rows import Checkpoint, Track
 
 T = TypeVar("T")
 
@@ -79,25 +79,25 @@ class Follower:
             if seconds_left() < half:
                 break
             registry = self._registry(tenant)
-            places = [each for subscription in registry.all() for each in registry.places(subscription)]
-            tracks += self._neglected(tenant, places)
-            parked += self._parked(places)
+            checkpoints = [each for subscription in registry.all() for each in registry.checkpoints(subscription)]
+            tracks += self._neglected(tenant, checkpoints)
+            parked += self._parked(checkpoints)
         return msgspec.structs.replace(self._move(tracks), parked=parked)
 
-    def _neglected(self, tenant: str, places: Sequence[tuple[Track, Place]]) -> list[Track]:
-        if not places:
+    def _neglected(self, tenant: str, checkpoints: Sequence[tuple[Track, Checkpoint]]) -> list[Track]:
+        if not checkpoints:
             return []
         heads = LogReader(self.deliverer.database, self.deliverer.tables, tenant).heads()
         now = self.deliverer.database.clock.now()
         return [
             track
-            for track, place in places
-            if (place.standing or place.position < heads[track.partition].position)
-            and (place.moved_at is None or abs(now - place.moved_at) >= RESTING)
+            for track, checkpoint in checkpoints
+            if (checkpoint.standing or checkpoint.position < heads[track.partition].position)
+            and (checkpoint.moved_at is None or abs(now - checkpoint.moved_at) >= RESTING)
         ]
 
-    def _parked(self, places: Sequence[tuple[Track, Place]]) -> int:
-        standing = [track for track, place in places if place.standing]
+    def _parked(self, checkpoints: Sequence[tuple[Track, Checkpoint]]) -> int:
+        standing = [track for track, checkpoint in checkpoints if checkpoint.standing]
         stands = [each.stands(self.deliverer.database, self.deliverer.tables) for each in standing]
         return sum(stand.is_parked for each in stands for stand in each)
 

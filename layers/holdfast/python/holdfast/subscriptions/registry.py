@@ -26,7 +26,7 @@ from holdfast.log.values import PARTITIONS
 from holdfast.streams.companions import Change, Is
 from holdfast.streams.companions import Row as Changes
 from holdfast.subscriptions import rows
-from holdfast.subscriptions.rows import Place, Track
+from holdfast.subscriptions.rows import Checkpoint, Track
 from holdfast.subscriptions.rules import (
     AllowList,
     Begin,
@@ -152,26 +152,28 @@ class Subscriptions:
         heads = LogReader(self.database, self.tables, self.tenant).heads()
         now = self.database.clock.now()
         told = []
-        for head, (track, place) in zip(heads, self.places(subscription), strict=True):
-            stands = track.stands(self.database, self.tables) if place.standing else []
-            is_behind = place.position < head.position
+        for head, (track, checkpoint) in zip(heads, self.checkpoints(subscription), strict=True):
+            stands = track.stands(self.database, self.tables) if checkpoint.standing else []
+            is_behind = checkpoint.position < head.position
             told.append(
                 Progress(
                     partition=head.partition,
-                    position=place.position,
+                    position=checkpoint.position,
                     head=head.position,
-                    lag_seconds=max(0.0, (now - place.recorded_at).total_seconds()) if is_behind else 0.0,
+                    lag_seconds=max(0.0, (now - checkpoint.recorded_at).total_seconds()) if is_behind else 0.0,
                     standing=len(stands),
                     parked=sum(stand.is_parked for stand in stands),
                 )
             )
         return told
 
-    def places(self, subscription: Subscription) -> list[tuple[Track, Place]]:
+    def checkpoints(self, subscription: Subscription) -> list[tuple[Track, Checkpoint]]:
         """Read where a subscription is in every partition, in order."""
-        found = {row["sk"]: row for row in query(self.database, self.tables.operations, rows.places_key(subscription))}
+        found = {
+            row["sk"]: row for row in query(self.database, self.tables.operations, rows.checkpoints_key(subscription))
+        }
         tracks = [Track(subscription, partition) for partition in range(PARTITIONS)]
-        return [(track, track.place_of(found.get(track.partition))) for track in tracks]
+        return [(track, track.checkpoint_of(found.get(track.partition))) for track in tracks]
 
     def stands(self, subscription: Subscription) -> list[Stand]:
         """Read the streams that stand still, those that are tried again by themselves among them."""
@@ -210,8 +212,8 @@ class Subscriptions:
         raise Unavailable("contended", f"Others keep changing where {stand.stream!r} stands. Repeat.")
 
     def _stands(self, subscription: Subscription) -> Iterator[tuple[Track, Stand]]:
-        for track, place in self.places(subscription):
-            if place.standing:
+        for track, checkpoint in self.checkpoints(subscription):
+            if checkpoint.standing:
                 for stand in track.stands(self.database, self.tables):
                     yield track, stand
 
@@ -255,7 +257,7 @@ class Subscriptions:
         for partition in range(PARTITIONS):
             track = Track(subscription, partition)
             keys += [(row["pk"], row["sk"]) for row in query(self.database, self.tables.operations, track.stands_key)]
-            keys.append((track.place_key["pk"], track.place_key["sk"]))
+            keys.append((track.checkpoint_key["pk"], track.checkpoint_key["sk"]))
         delete_many(self.database, self.tables.operations, keys)
 
     def _row(self, name: str) -> Row | None:

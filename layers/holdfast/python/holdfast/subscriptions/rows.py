@@ -30,7 +30,7 @@ DIGEST_BYTES: Final = 15
 """Of a name's digest in a sort key: DynamoDB's numbers have 38 digits, and these take 37."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class Checkpoint(msgspec.Struct, frozen=True):
     """How far a subscription has come in a partition."""
 
     position: int
@@ -55,27 +55,27 @@ class Track:
         return f"SUBX#{self.subscription.tenant}#{self.subscription.id}#{self.partition}"
 
     @property
-    def place_key(self) -> Row:
-        return {"pk": places_key(self.subscription), "sk": self.partition}
+    def checkpoint_key(self) -> Row:
+        return {"pk": checkpoints_key(self.subscription), "sk": self.partition}
 
     def stand_key(self, stream: str) -> Row:
         return {"pk": self.stands_key, "sk": number_of(stream)}
 
-    def place_of(self, row: Row | None) -> Place:
+    def checkpoint_of(self, row: Row | None) -> Checkpoint:
         if row is None:
-            return Place(self.subscription.starts[self.partition], self.subscription.created_at)
-        return Place(row["pos"], from_micros(row["rt"]), row["standing"], from_micros(row["at"]), row["turns"])
+            return Checkpoint(self.subscription.starts[self.partition], self.subscription.created_at)
+        return Checkpoint(row["pos"], from_micros(row["rt"]), row["standing"], from_micros(row["at"]), row["turns"])
 
     def stands(self, database: Database, tables: Tables) -> list[Stand]:
         """Read the streams that stand still, in order of their positions."""
         rows = query(database, tables.operations, self.stands_key)
         return sorted((stand_of(row, self.partition) for row in rows), key=lambda stand: stand.position)
 
-    def place_change(self, before: Place, after: Place) -> Change:
+    def checkpoint_change(self, before: Checkpoint, after: Checkpoint) -> Change:
         """Write where the track has come, if nobody else has written it since *before* was read."""
         when: Condition = Is("turns", before.turns) if before.turns else Missing("turns")
         return Change(
-            self.place_key,
+            self.checkpoint_key,
             (when,),
             set={
                 "pos": after.position,
@@ -140,7 +140,7 @@ def directory_row(tenant: str) -> Row:
     return {"pk": f"SUBS#{shard}", "sk": number_of(tenant), "tenant": tenant}
 
 
-def places_key(subscription: Subscription) -> str:
+def checkpoints_key(subscription: Subscription) -> str:
     return f"SUBP#{subscription.tenant}#{subscription.id}"
 
 
@@ -182,4 +182,4 @@ def version_of(row: Any) -> int:
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(Subscription)
 
-__all__ = ["Place", "Settings", "Track"]
+__all__ = ["Checkpoint", "Settings", "Track"]
