@@ -79,7 +79,7 @@ INSERTS = [act for act, added in ADDS.items() if added]
 @pytest.fixture(scope="module", autouse=True)
 def _small_heads() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "PLACES_MAX", PLACES)
+        patch.setattr(rows, "SHARES_MAX", PLACES)
         yield
 
 

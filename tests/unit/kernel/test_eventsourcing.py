@@ -33,7 +33,7 @@ from holdfast.integrations.eventsourcing import (
     rows,
 )
 from holdfast.integrations.eventsourcing.factory import DEFAULT_TABLE, create_table
-from holdfast.integrations.eventsourcing.rows import ORIGINATORS_MAX, PLACES_MAX, Space
+from holdfast.integrations.eventsourcing.rows import ORIGINATORS_MAX, SHARES_MAX, Space
 from holdfast.streams import EVENTS_MAX
 from holdfast.streams.companions import Put
 from tests.eventsourcing_lab import TABLE, RecorderLab, places, stored
@@ -95,7 +95,7 @@ def test_the_text_of_a_uuid_names_the_same_originator(recorder):
 @pytest.mark.parametrize("seed", range(examples(20, soak=500)))
 def test_every_selection_is_what_the_librarys_own_recorder_gives(lab, seed, monkeypatch):
     """Many blocks, gaps in the versions, several originators in an insert; read by those who know nothing yet."""
-    monkeypatch.setattr(rows, "PLACES_MAX", 4)
+    monkeypatch.setattr(rows, "SHARES_MAX", 4)
     noise = random.Random(seed)
     ours, theirs = lab.application(), POPOApplicationRecorder()
     last = dict.fromkeys("abc", -1)
@@ -133,7 +133,7 @@ def test_every_selection_is_what_the_librarys_own_recorder_gives(lab, seed, monk
 
 def test_a_long_history_is_read_through_its_blocks(lab):
     recorder = lab.application()
-    versions = range(1, 5 * PLACES_MAX + 8)
+    versions = range(1, 5 * SHARES_MAX + 8)
     for version in versions:
         recorder.insert_events(stored("a", version))
 
@@ -297,12 +297,12 @@ def test_an_insert_is_one_request_and_six_write_units(lab):
 def test_every_sixty_fourth_insert_moves_the_places_into_a_block(lab):
     counting = Counting(lab)
     recorder = lab.application(counting)
-    for version in range(1, PLACES_MAX + 1):
+    for version in range(1, SHARES_MAX + 1):
         recorder.insert_events(stored("a", version))
     counting.operations.clear()
     counting.units = 0.0
 
-    recorder.insert_events(stored("a", PLACES_MAX + 1))
+    recorder.insert_events(stored("a", SHARES_MAX + 1))
 
     assert counting.operations == ["TransactWriteItems"] * 2
     assert counting.units == 6 + 4

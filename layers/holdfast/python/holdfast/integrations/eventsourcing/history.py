@@ -21,14 +21,14 @@ from holdfast.integrations.eventsourcing.rows import (
     VERSION_MAX,
     OriginatorHead,
     OriginatorId,
-    Place,
     Segment,
+    Share,
     Space,
     head_of,
     last_position,
-    places_of,
     segment_key,
     segment_of,
+    shares_of,
 )
 
 GAP_READS_MAX: Final = 8
@@ -102,28 +102,28 @@ class History:
         key = self._space.originator_key(originator)
         row = get(self._space.database, self._space.table, key, SOLE)
         self._beliefs.learn(key, row)
-        places = self._places(originator, head_of(row), low, high, desc=desc)
+        shares = self._shares(originator, head_of(row), low, high, desc=desc)
         # A few at first: who wants one event reads one segment, who wants all soon reads a hundred at a time.
         size = 1
         while True:
-            chunk = list(itertools.islice(places, size))
-            for segment in self._segments_at([place.position for place in chunk]):
+            chunk = list(itertools.islice(shares, size))
+            for segment in self._segments_at([share.position for share in chunk]):
                 found = [event for event in segment.events_of(originator) if low < event.originator_version <= high]
                 yield from reversed(found) if desc else found
             if len(chunk) < size:
                 return
             size = min(size * 10, KEYS_MAX)
 
-    def _places(
+    def _shares(
         self, originator: OriginatorId, head: OriginatorHead, low: int, high: int, *, desc: bool
-    ) -> Iterator[Place]:
-        """Yield the places that may hold versions beyond *low*, up to and with *high*."""
+    ) -> Iterator[Share]:
+        """Yield the shares that may hold versions beyond *low*, up to and with *high*."""
         if desc:
             older = self._blocks_down(originator, head.sealed, low, high)
-            places: Iterator[Place] = itertools.chain(reversed(head.recent), older)
-            before = next(places, None)
-            # The place below says where the one above begins.
-            for below in itertools.chain(places, [Place(NO_VERSION, 0)]):
+            shares: Iterator[Share] = itertools.chain(reversed(head.recent), older)
+            before = next(shares, None)
+            # The share below says where the one above begins.
+            for below in itertools.chain(shares, [Share(NO_VERSION, 0)]):
                 if before is None or before.version <= low:
                     return
                 if below.version < high:
@@ -131,22 +131,22 @@ class History:
                 before = below
             return
         previous = NO_VERSION
-        for place in itertools.chain(self._blocks_up(originator, head.sealed, low), head.recent):
+        for share in itertools.chain(self._blocks_up(originator, head.sealed, low), head.recent):
             if previous >= high:
                 return
-            if place.version > low:
-                yield place
-            previous = place.version
+            if share.version > low:
+                yield share
+            previous = share.version
 
-    def _blocks_up(self, originator: OriginatorId, sealed: int, low: int) -> Iterator[Place]:
+    def _blocks_up(self, originator: OriginatorId, sealed: int, low: int) -> Iterator[Share]:
         if sealed <= low:
             return
         # What was sealed after the head was read is in the head as well.
         key = self._space.block_key(originator)
         for row in query(self._space.database, self._space.table, key, first=ordered(low + 1), until=ordered(sealed)):
-            yield from places_of(row["places"])
+            yield from shares_of(row["places"])
 
-    def _blocks_down(self, originator: OriginatorId, sealed: int, low: int, high: int) -> Iterator[Place]:
+    def _blocks_down(self, originator: OriginatorId, sealed: int, low: int, high: int) -> Iterator[Share]:
         if sealed <= low:
             return
         key = self._space.block_key(originator)
@@ -156,7 +156,7 @@ class History:
             (row,) = query(self._space.database, self._space.table, key, first=ordered(high), until=top, limit=1)
             top = row["sk"]
         for row in query(self._space.database, self._space.table, key, until=top, newest_first=True):
-            yield from reversed(places_of(row["places"]))
+            yield from reversed(shares_of(row["places"]))
 
     def _segments_at(self, positions: Sequence[int]) -> Iterator[Segment]:
         keys = [(self._space.table, self._space.log_key(), segment_key(position)) for position in positions]

@@ -3,14 +3,14 @@ How an application's events lie in the table.
 
     L#<space>                           last position   a segment: the events of one insert, with their bodies
     H#<space>                           0               the head of the log: the position of its last event
-    E#<space>#<originator>              0               the head of an originator: its last version, its newest places
-    B#<space>#<originator>              last version    a block of older places
+    E#<space>#<originator>              0               the head of an originator: its last version, its newest shares
+    B#<space>#<originator>              last version    a block of older shares
     T#<space>#<application>             0               how far that application's notifications were processed
     A#<space>#<purpose>#<originator>    version         one event that has no position: a snapshot
     V#<space>#<name>                    any             rows of a view that moves with its tracking
 
 A segment is found by position, since its key is its last one and positions have no gaps, and by originator, through the
-places. All but heads and tracking never change, and nothing is ever removed.
+shares. All but heads and tracking never change, and nothing is ever removed.
 """
 
 import zlib
@@ -36,7 +36,7 @@ a third, and leaves room for one originator less."""
 NAME_BYTES_MAX: Final = 1_024
 """Of an originator's id or an application's name, which become part of a key (2,048 bytes)."""
 VERSION_MAX: Final = 10**ORDERED_DIGITS - 1
-PLACES_MAX: Final = 64
+SHARES_MAX: Final = 64
 """Places kept in an originator's head: with them it still weighs about one write unit."""
 NO_VERSION: Final = -1
 """The last version of an originator that has no events; the library's versions may begin at 0."""
@@ -160,8 +160,8 @@ def _id_of(stored: tuple[bool, bytes]) -> OriginatorId:
 # ----- originators
 
 
-class Place(msgspec.Struct, frozen=True, array_like=True):
-    """One insert's share of an originator: the events after the place before it, up to *version*."""
+class Share(msgspec.Struct, frozen=True, array_like=True):
+    """One insert's share of an originator: the events after the share before it, up to *version*."""
 
     version: int
     position: int
@@ -175,16 +175,16 @@ class OriginatorHead(msgspec.Struct, frozen=True):
     """How often it was changed: what every change is guarded by."""
     last: int = NO_VERSION
     sealed: int = NO_VERSION
-    """The version up to which its places are in blocks."""
-    recent: tuple[Place, ...] = ()
+    """The version up to which its shares are in blocks."""
+    recent: tuple[Share, ...] = ()
 
     @property
     def is_full(self) -> bool:
-        return len(self.recent) >= PLACES_MAX
+        return len(self.recent) >= SHARES_MAX
 
     def extended(self, version: int, position: int) -> "OriginatorHead":
         return OriginatorHead(
-            self.revision + 1, last=version, sealed=self.sealed, recent=(*self.recent, Place(version, position))
+            self.revision + 1, last=version, sealed=self.sealed, recent=(*self.recent, Share(version, position))
         )
 
     def closed(self) -> "OriginatorHead":
@@ -194,24 +194,24 @@ class OriginatorHead(msgspec.Struct, frozen=True):
 def head_of(row: Row | None) -> OriginatorHead:
     if row is None:
         return OriginatorHead()
-    return OriginatorHead(row["v"], row["last"], row["sealed"], places_of(row["places"]))
+    return OriginatorHead(row["v"], row["last"], row["sealed"], shares_of(row["places"]))
 
 
 def head_row(head: OriginatorHead) -> Row:
-    return {"v": head.revision, "last": head.last, "sealed": head.sealed, "places": packed_places(head.recent)}
+    return {"v": head.revision, "last": head.last, "sealed": head.sealed, "places": packed_shares(head.recent)}
 
 
 def block_row(head: OriginatorHead) -> Row:
-    """Write the places that *head* keeps as a block of their own, which lies at the last of their versions."""
-    return {"places": packed_places(head.recent)}
+    """Write the shares that *head* keeps as a block of their own, which lies at the last of their versions."""
+    return {"places": packed_shares(head.recent)}
 
 
-def packed_places(places: Sequence[Place]) -> bytes:
-    return msgspec.msgpack.encode(places)
+def packed_shares(shares: Sequence[Share]) -> bytes:
+    return msgspec.msgpack.encode(shares)
 
 
-def places_of(packed: bytes) -> tuple[Place, ...]:
-    return msgspec.msgpack.decode(packed, type=tuple[Place, ...])
+def shares_of(packed: bytes) -> tuple[Share, ...]:
+    return msgspec.msgpack.decode(packed, type=tuple[Share, ...])
 
 
 # ----- checks
