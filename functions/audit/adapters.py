@@ -32,7 +32,7 @@ from holdfast.log.missing import Missing
 from holdfast.log.repair import Repair
 from holdfast.log.values import SOLE
 from holdfast.objects import Objects, S3Objects
-from holdfast.outbox import AwsOutbox, Outbox, Told
+from holdfast.outbox import Announced, AwsOutbox, Outbox
 from holdfast.projections import Effect, Pointer, Projector
 from holdfast.projections.pointers import read_pointers
 from holdfast.projections.projector import OnOutdated, OnViewParked
@@ -130,8 +130,8 @@ def anchors() -> Anchors:
     return Anchors(database(), tables(), SERVICE, anchor_objects(), signer())
 
 
-def told_anchors() -> Told:
-    return Told(database(), tables().log, "AN#told", SOLE)
+def told_anchors() -> Announced:
+    return Announced(database(), tables().log, "AN#told", SOLE)
 
 
 def anchor_objects() -> Objects:

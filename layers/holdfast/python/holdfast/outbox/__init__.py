@@ -8,22 +8,22 @@ has an id that is derived from what it tells, never made up: a receiver recognis
     order     which of many messages may go next
     memory    an outbox in this process
     aws       EventBridge, SQS and SNS
-    told      how far numbered things were told of
+    announced how far numbered things were told of
 """
 
+from holdfast.outbox.announced import Announced
 from holdfast.outbox.aws import AwsOutbox
 from holdfast.outbox.memory import MemoryOutbox
-from holdfast.outbox.told import Told
 from holdfast.outbox.values import Message, Outbox, Refused, Target, announcement, target_of
 
 __all__ = [
+    "Announced",
     "AwsOutbox",
     "MemoryOutbox",
     "Message",
     "Outbox",
     "Refused",
     "Target",
-    "Told",
     "announcement",
     "target_of",
 ]

@@ -12,7 +12,7 @@ TOLD_MAX: Final = 100
 
 
 @dataclass(frozen=True)
-class Told:
+class Announced:
     """One row that says up to which number, from 1 without gaps, something was told of."""
 
     database: Database
