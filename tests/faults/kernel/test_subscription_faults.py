@@ -12,7 +12,7 @@ import pytest
 from holdfast.dynamodb.transport import Answer, Transport
 from holdfast.errors import NotFound, ServiceError
 from holdfast.log import partition_of
-from holdfast.outbox import MemoryOutbox, Refused
+from holdfast.outbox import MemoryOutbox, RefusedMessage
 from holdfast.streams.companions import Change, Is
 from holdfast.subscriptions import ATTEMPTS_MAX, Deliverer, rows
 from holdfast.testing import FAULTS, Crash, FaultyTransport, Fuse, Killed, at_every_crash, at_random
@@ -368,7 +368,7 @@ def test_a_batch_with_two_events_of_one_stream_is_caught(monkeypatch):
     """A part of it is refused, and the later event is taken before the earlier."""
 
     def at_once(messages: Any, send: Any, *, message_bytes_max: int) -> Any:
-        return tuple(Refused(place, reason) for place, reason in sorted(send(messages).items()))
+        return tuple(RefusedMessage(place, reason) for place, reason in sorted(send(messages).items()))
 
     monkeypatch.setattr("holdfast.outbox.memory.send_in_order", at_once)
 

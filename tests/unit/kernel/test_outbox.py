@@ -19,7 +19,7 @@ from holdfast import aws
 from holdfast.clock import ManualClock
 from holdfast.cloudevents import check
 from holdfast.errors import Invalid, Unavailable
-from holdfast.outbox import AwsOutbox, MemoryOutbox, Message, Outbox, Refused, announcement, target_of
+from holdfast.outbox import AwsOutbox, MemoryOutbox, Message, Outbox, RefusedMessage, announcement, target_of
 from holdfast.outbox import aws as module
 from holdfast.outbox.order import send_in_order
 from holdfast.retry import deadline
@@ -68,7 +68,7 @@ def test_a_call_takes_256_kb_and_a_larger_message_goes_alone():
 def test_bytes_count_and_not_characters():
     refused = send_in_order([message("a", body="é" * 51)], lambda _: {}, message_bytes_max=100)
 
-    assert refused == (Refused(0, "The message has over 100 bytes, more than the target takes."),)
+    assert refused == (RefusedMessage(0, "The message has over 100 bytes, more than the target takes."),)
 
 
 @pytest.mark.parametrize("seed", range(examples(200, soak=2_000)))

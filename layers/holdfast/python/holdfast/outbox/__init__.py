@@ -14,7 +14,7 @@ has an id that is derived from what it tells, never made up: a receiver recognis
 from holdfast.outbox.announced import Announced
 from holdfast.outbox.aws import AwsOutbox
 from holdfast.outbox.memory import MemoryOutbox
-from holdfast.outbox.values import Message, Outbox, Refused, Target, announcement, target_of
+from holdfast.outbox.values import Message, Outbox, RefusedMessage, Target, announcement, target_of
 
 __all__ = [
     "Announced",
@@ -22,7 +22,7 @@ __all__ = [
     "MemoryOutbox",
     "Message",
     "Outbox",
-    "Refused",
+    "RefusedMessage",
     "Target",
     "announcement",
     "target_of",

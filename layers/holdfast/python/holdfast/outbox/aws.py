@@ -26,7 +26,7 @@ from holdfast.outbox.values import (
     BATCH_MESSAGES_MAX,
     MESSAGE_BYTES_MAX,
     Message,
-    Refused,
+    RefusedMessage,
     Target,
     bus_bytes,
     target_of,
@@ -92,10 +92,10 @@ class AwsOutbox:
             if left:
                 raise unavailable(left[0][1].reason)
 
-    def to_queue(self, arn: str, messages: Sequence[Message]) -> tuple[Refused, ...]:
+    def to_queue(self, arn: str, messages: Sequence[Message]) -> tuple[RefusedMessage, ...]:
         return self._send(target_of(arn), messages, self._to_sqs)
 
-    def to_topic(self, arn: str, messages: Sequence[Message]) -> tuple[Refused, ...]:
+    def to_topic(self, arn: str, messages: Sequence[Message]) -> tuple[RefusedMessage, ...]:
         return self._send(target_of(arn), messages, self._to_sns)
 
     # ----- the bus
@@ -126,7 +126,7 @@ class AwsOutbox:
         target: Target,
         messages: Sequence[Message],
         call: Callable[[Target, Sequence[Message]], Mapping[str, Any]],
-    ) -> tuple[Refused, ...]:
+    ) -> tuple[RefusedMessage, ...]:
         unavailable = partial(_unavailable, "target_unavailable", target.arn)
 
         def attempt(batch: Sequence[tuple[int, Message]]) -> Sequence[_Failure | None]:

@@ -9,7 +9,7 @@ import msgspec
 from holdfast.cloudevents import Attributes
 from holdfast.errors import Unavailable
 from holdfast.outbox.order import send_in_order
-from holdfast.outbox.values import MESSAGE_BYTES_MAX, Message, Refused, bus_bytes, target_of
+from holdfast.outbox.values import MESSAGE_BYTES_MAX, Message, RefusedMessage, bus_bytes, target_of
 
 
 def _takes_all(arn: str, message: Message) -> str | None:  # noqa: ARG001 - the answer is the same for each
@@ -34,13 +34,13 @@ class MemoryOutbox:
             bus_bytes(event["source"], event["type"], detail.decode())
         self.published.extend(map(msgspec.json.decode, written))
 
-    def to_queue(self, arn: str, messages: Sequence[Message]) -> tuple[Refused, ...]:
+    def to_queue(self, arn: str, messages: Sequence[Message]) -> tuple[RefusedMessage, ...]:
         return self._send(arn, messages)
 
-    def to_topic(self, arn: str, messages: Sequence[Message]) -> tuple[Refused, ...]:
+    def to_topic(self, arn: str, messages: Sequence[Message]) -> tuple[RefusedMessage, ...]:
         return self._send(arn, messages)
 
-    def _send(self, arn: str, messages: Sequence[Message]) -> tuple[Refused, ...]:
+    def _send(self, arn: str, messages: Sequence[Message]) -> tuple[RefusedMessage, ...]:
         limit = MESSAGE_BYTES_MAX[target_of(arn).service]
         return send_in_order(messages, lambda batch: self._take(arn, batch), message_bytes_max=limit)
 

@@ -3,13 +3,13 @@
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from holdfast.outbox.values import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Message, Refused
+from holdfast.outbox.values import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Message, RefusedMessage
 
 Send = Callable[[Sequence[Message]], Mapping[int, str]]
 """Sends the messages of one call; answers why some of them were refused, by their place in it."""
 
 
-def send_in_order(messages: Sequence[Message], send: Send, *, message_bytes_max: int) -> tuple[Refused, ...]:
+def send_in_order(messages: Sequence[Message], send: Send, *, message_bytes_max: int) -> tuple[RefusedMessage, ...]:
     """
     Send *messages* call by call, those of a group one after the other; what stands behind a refused one is not sent.
 
@@ -18,7 +18,7 @@ def send_in_order(messages: Sequence[Message], send: Send, *, message_bytes_max:
     waiting: dict[str, deque[int]] = {}
     for index, message in enumerate(messages):
         waiting.setdefault(message.group, deque()).append(index)
-    refused: list[Refused] = []
+    refused: list[RefusedMessage] = []
     while waiting:
         first = sorted(places[0] for places in waiting.values())
         too_large = [index for index in first if bytes_of(messages[index]) > message_bytes_max]
@@ -32,7 +32,7 @@ def send_in_order(messages: Sequence[Message], send: Send, *, message_bytes_max:
             group = messages[index].group
             waiting[group].popleft()
             if place in reasons:
-                refused.append(Refused(index, reasons[place]))
+                refused.append(RefusedMessage(index, reasons[place]))
                 del waiting[group]
             elif not waiting[group]:
                 del waiting[group]

@@ -41,7 +41,7 @@ class Message(msgspec.Struct, frozen=True):
     body: str
 
 
-class Refused(msgspec.Struct, frozen=True):
+class RefusedMessage(msgspec.Struct, frozen=True):
     """A message that its target did not take, by its place among those that were to be sent."""
 
     index: int
@@ -109,7 +109,7 @@ class Outbox(Protocol):
             Unavailable: `bus_unavailable`, `out_of_time`; repeat.
         """
 
-    def to_queue(self, arn: str, messages: Sequence[Message]) -> tuple[Refused, ...]:
+    def to_queue(self, arn: str, messages: Sequence[Message]) -> tuple[RefusedMessage, ...]:
         """
         Send *messages* to a queue; answer those that it refused.
 
@@ -121,7 +121,7 @@ class Outbox(Protocol):
             Unavailable: `target_unavailable`, `out_of_time`; no message is to blame for it; repeat.
         """
 
-    def to_topic(self, arn: str, messages: Sequence[Message]) -> tuple[Refused, ...]:
+    def to_topic(self, arn: str, messages: Sequence[Message]) -> tuple[RefusedMessage, ...]:
         """Send *messages* to a topic; promises and raises as `to_queue`."""
 
 

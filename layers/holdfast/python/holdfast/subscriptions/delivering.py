@@ -35,7 +35,7 @@ from holdfast.ids import derived
 from holdfast.log.bodies import Bodies, Stored
 from holdfast.log.reader import LogReader
 from holdfast.log.values import Entry
-from holdfast.outbox.values import Message, Outbox, Refused, target_of
+from holdfast.outbox.values import Message, Outbox, RefusedMessage, target_of
 from holdfast.retry import seconds_left
 from holdfast.streams.companions import Change, Row
 from holdfast.streams.packing import unpack
@@ -250,20 +250,20 @@ class Deliverer:
                 fault=fault if kind_is_wanted else "",
             )
 
-    def _send(self, track: Track, events: Sequence[Due]) -> tuple[Refused, ...]:
+    def _send(self, track: Track, events: Sequence[Due]) -> tuple[RefusedMessage, ...]:
         """Send events; answer those that were refused, one of a stream, behind which none was sent."""
         subscription = track.subscription
         target = target_of(subscription.settings.target)
-        unreadable: dict[str, Refused] = {}
+        unreadable: dict[str, RefusedMessage] = {}
         sendable: list[int] = []
         for index, due in enumerate(events):
             if due.fault:
-                unreadable.setdefault(due.stream, Refused(index, due.fault))
+                unreadable.setdefault(due.stream, RefusedMessage(index, due.fault))
             elif due.stream not in unreadable:
                 sendable.append(index)
         messages = [_message(subscription, events[index]) for index in sendable]
         send = self.outbox.to_queue if target.service == "sqs" else self.outbox.to_topic
-        told = [Refused(sendable[each.index], each.reason) for each in send(target.arn, messages)]
+        told = [RefusedMessage(sendable[each.index], each.reason) for each in send(target.arn, messages)]
         # What was refused earlier in a stream stands before what cannot be read.
         named = unreadable | {events[each.index].stream: each for each in told}
         return tuple(named.values())
