@@ -12,7 +12,7 @@ from holdfast.dynamodb.reads import get
 from holdfast.dynamodb.transport import Answer, Transport
 from holdfast.errors import Unavailable
 from holdfast.log import Hint, partition_of
-from holdfast.log.repair import CURSOR_KEY, Repair, Slice
+from holdfast.log.repair import CURSOR_KEY, Repair, Walked
 from holdfast.log.values import SOLE
 from holdfast.proofs import verify_consistency, verify_inclusion
 from holdfast.retry import deadline
@@ -244,8 +244,8 @@ def test_a_walk_goes_on_where_the_last_one_ended(lab, monkeypatch):
     for number in range(12):
         lab.append(f"s/{number}", 20)
 
-    def walk() -> list[Slice]:
-        slices: list[Slice] = []
+    def walk() -> list[Walked]:
+        slices: list[Walked] = []
         while not (slices and slices[-1].is_last):
             slices.append(lab.repair().walk(pages_max=1))
             assert len(slices) < 12

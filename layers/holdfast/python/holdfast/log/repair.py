@@ -29,7 +29,7 @@ OF_TIME: Final = frozenset({"unfinished", "out_of_time"})
 """Of what could be done if there were more time."""
 
 
-class Slice(msgspec.Struct, frozen=True):
+class Walked(msgspec.Struct, frozen=True):
     """What one call has walked over."""
 
     commits: int
@@ -49,7 +49,7 @@ class Repair:
     tables: Tables
     indexer: Indexer
 
-    def walk(self, pages_max: int = PAGES_MAX) -> Slice:
+    def walk(self, pages_max: int = PAGES_MAX) -> Walked:
         """
         Walk on for *pages_max* pages, and index what the log does not hold.
 
@@ -80,7 +80,7 @@ class Repair:
                 break
         if failed:
             raise failed[0]
-        return Slice(commits, indexed, is_last, tuple(met.values()))
+        return Walked(commits, indexed, is_last, tuple(met.values()))
 
     def _request(self, start: Row | None) -> Mapping[str, Any]:
         request: dict[str, Any] = {
