@@ -12,7 +12,7 @@ from itertools import chain, groupby
 from typing import Final, Generic, TypeVar
 
 from holdfast.archive.format import Range, Row, read_frame, read_whole, version_of
-from holdfast.archive.rows import Found, object_key, piece_key, piece_of, range_of
+from holdfast.archive.rows import ObjectPiece, object_key, piece_key, piece_of, range_of
 from holdfast.dynamodb.attributes import ordered
 from holdfast.dynamodb.reads import query
 from holdfast.dynamodb.tables import Tables
@@ -86,7 +86,7 @@ class ArchiveReader:
             if found.piece.first_version <= first:
                 return
 
-    def _pieces(self, tenant: str, stream: str, first: int, last: int) -> Iterator[Found]:
+    def _pieces(self, tenant: str, stream: str, first: int, last: int) -> Iterator[ObjectPiece]:
         pk, log = piece_key(tenant, stream), self.tables.log
         around = next(query(self.database, log, pk, until=ordered(first), newest_first=True, limit=1), None)
         if around:
@@ -99,7 +99,7 @@ class ArchiveReader:
             for row in query(self.database, log, pk, first=ordered(first + 1), until=ordered(last)):
                 yield piece_of(stream, row)
 
-    def _frame(self, found: Found) -> list[Row]:
+    def _frame(self, found: ObjectPiece) -> list[Row]:
         def fetch() -> list[Row]:
             piece = found.piece
             return read_frame(piece, self.objects.get_range(found.key, piece.offset, piece.length))

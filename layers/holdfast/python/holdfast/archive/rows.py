@@ -25,7 +25,7 @@ class Cursor(msgspec.Struct, frozen=True):
     """Streams of that range, in the order of its object, whose commits have been removed from the table."""
 
 
-class Found(msgspec.Struct, frozen=True):
+class ObjectPiece(msgspec.Struct, frozen=True):
     """A piece, and the object that holds it."""
 
     key: str
@@ -66,7 +66,7 @@ def piece_row(held: Range, piece: Piece) -> Row:
     }
 
 
-def piece_of(stream: str, row: Row) -> Found:
+def piece_of(stream: str, row: Row) -> ObjectPiece:
     piece = Piece(
         stream=stream,
         first_version=int(row["sk"]),
@@ -78,7 +78,7 @@ def piece_of(stream: str, row: Row) -> Found:
         length=row["bytes"],
         digest=row["digest"],
     )
-    return Found(row["object"], piece)
+    return ObjectPiece(row["object"], piece)
 
 
 def object_row(held: Range, size_bytes: int) -> Row:
