@@ -13,7 +13,13 @@ from typing import Any, Final, Generic, TypeVar
 from holdfast.clock import Instant, from_micros, to_micros
 from holdfast.dynamodb.attributes import from_item, to_item
 from holdfast.dynamodb.reads import Row, get
-from holdfast.dynamodb.stream_reader import Archive, NoArchive, StreamReader, commit_of, instant
+from holdfast.dynamodb.stream_reader import (
+    NoStreamArchive,
+    StreamArchive,
+    StreamReader,
+    commit_of,
+    instant,
+)
 from holdfast.dynamodb.tables import Tables, stream_key
 from holdfast.dynamodb.transport import AttributeMap, Cancelled, Reason
 from holdfast.dynamodb.writes import Database, clock_fault, companion_action, put_action, put_new, transact_once
@@ -59,11 +65,13 @@ ROUNDS: Final = Budget(attempts_max=8, seconds_max=12.0)
 class DynamoEventStores(Generic[E]):
     """Every tenant's streams in one pair of tables, and in the *archive* what has left them."""
 
-    def __init__(self, database: Database, codec: Codec[E], tables: Tables, archive: Archive | None = None) -> None:
+    def __init__(
+        self, database: Database, codec: Codec[E], tables: Tables, archive: StreamArchive | None = None
+    ) -> None:
         self._database = database
         self._codec = codec
         self._tables = tables
-        self._archive = archive or NoArchive()
+        self._archive = archive or NoStreamArchive()
 
     def of(self, tenant: str, actor: str) -> "DynamoEventStore[E]":
         return DynamoEventStore(
@@ -79,7 +87,7 @@ class DynamoEventStore(Generic[E]):
     """One tenant's streams, written by one actor. See `EventStore` for the promises."""
 
     def __init__(
-        self, database: Database, codec: Codec[E], tables: Tables, tenant: str, actor: str, *, archive: Archive
+        self, database: Database, codec: Codec[E], tables: Tables, tenant: str, actor: str, *, archive: StreamArchive
     ) -> None:
         self._database = database
         self._codec = codec

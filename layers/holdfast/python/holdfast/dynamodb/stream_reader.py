@@ -25,7 +25,7 @@ stands behind an old commit may be archived, and its key is free.
 """
 
 
-class Archive(Protocol):
+class StreamArchive(Protocol):
     """Where commits are that have left the table, as the rows that they were."""
 
     def read(self, tenant: str, stream: str, first: int, last: int) -> Iterator[Row]:
@@ -35,7 +35,7 @@ class Archive(Protocol):
         """Yield the archived commits that hold versions *first* to *last*, the newest first."""
 
 
-class NoArchive:
+class NoStreamArchive:
     """The archive of a service that has none."""
 
     def read(self, tenant: str, stream: str, first: int, last: int) -> Iterator[Row]:  # noqa: ARG002
@@ -56,7 +56,7 @@ class StreamReader(Generic[E]):
     """One tenant's streams. See `EventStore` for the promises."""
 
     def __init__(
-        self, database: Database, table: str, tenant: str, decode: Callable[[bytes], E], archive: Archive
+        self, database: Database, table: str, tenant: str, decode: Callable[[bytes], E], archive: StreamArchive
     ) -> None:
         self._database = database
         self._table = table

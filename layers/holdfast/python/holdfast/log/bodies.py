@@ -54,14 +54,14 @@ def stored_of(stream: str, row: Row) -> Stored:
     )
 
 
-class Archived(Protocol):
+class LogArchive(Protocol):
     """Where commits are that have left the table."""
 
     def commits(self, tenant: str, entries: Sequence[Entry]) -> Iterable[Stored]:
         """Fetch what the archive holds of *entries*, in any order."""
 
 
-class NothingArchived:
+class NoLogArchive:
     """The archive of a service that has none."""
 
     def commits(self, tenant: str, entries: Sequence[Entry]) -> Iterable[Stored]:  # noqa: ARG002 - there is nothing
@@ -78,7 +78,7 @@ class Bodies:
 
     database: Database
     tables: Tables
-    archive: Archived = NothingArchived()  # noqa: RUF009 - it has no state
+    archive: LogArchive = NoLogArchive()  # noqa: RUF009 - it has no state
 
     def of(self, tenant: str, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Stored]]:
         """
