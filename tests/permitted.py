@@ -25,7 +25,7 @@ from holdfast.cloudevents import Attributes
 from holdfast.dynamodb.transport import Answer, Transport
 from holdfast.envelope import Context, DataKey, KeyRing, WrappedKey
 from holdfast.objects import Objects
-from holdfast.outbox import Message, Outbox, Refused
+from holdfast.outbox import Message, Outbox, RefusedMessage
 from stacks import fragments
 
 API: Final = fragments.API_HANDLER
@@ -275,11 +275,11 @@ class WatchedOutbox:
         self.watch.note("EventBus", "events:PutEvents")
         self.inner.publish(events)
 
-    def to_queue(self, arn: str, messages: Sequence[Message]) -> tuple[Refused, ...]:
+    def to_queue(self, arn: str, messages: Sequence[Message]) -> tuple[RefusedMessage, ...]:
         self.watch.note("SubscriptionTargets", "sqs:SendMessage", "sqs:SendMessageBatch")
         return self.inner.to_queue(arn, messages)
 
-    def to_topic(self, arn: str, messages: Sequence[Message]) -> tuple[Refused, ...]:
+    def to_topic(self, arn: str, messages: Sequence[Message]) -> tuple[RefusedMessage, ...]:
         self.watch.note("SubscriptionTargets", "sns:Publish", "sns:PublishBatch")
         return self.inner.to_topic(arn, messages)
 

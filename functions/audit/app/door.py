@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from functions.audit import adapters, domain
-from functions.audit.app.announcing import on_bug
+from functions.audit.app.announcing import on_bug, tell_of_damage
 from functions.audit.service import Asking, AuditTrail, Prover, ReadModels
 from holdfast.clock import from_text
 from holdfast.errors import Invalid

@@ -8,7 +8,6 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from functions.audit import domain
-from holdfast.clock import Now
 from holdfast.errors import once_done
 from holdfast.ids import derived
 from holdfast.projections.views import Checkpoint
@@ -65,7 +64,7 @@ class Rebuilding(Generic[R]):
     rebuilds: Rebuilds[R]
     tell: Callable[[R], None]
     """Tells others of a rebuild that is over; whoever ends it has ended it, told or not."""
-    now: Now
+    now: Callable[[], datetime]
 
     def start(
         self, view: str, reason: str, *, key: str, by: str, known_at: datetime | None = None, auto_flip: bool = True

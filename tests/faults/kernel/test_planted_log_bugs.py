@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from holdfast.dynamodb import writes
 from holdfast.dynamodb.attributes import to_item
 from holdfast.dynamodb.reads import query
 from holdfast.errors import Unavailable
@@ -60,7 +61,7 @@ def checkpoint_before_rows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(projector, "carry_out", carry_out)
 
 
-CARRY_OUT = projector.carry_out
+CARRY_OUT = writes.carry_out
 
 
 def checkpoint_moves_whatever_stands_there(patch: pytest.MonkeyPatch) -> None:
