@@ -16,6 +16,7 @@ from holdfast.dynamodb.attributes import to_item
 from holdfast.log.heads import head_row
 from holdfast.log.values import SOLE, Head, directory_key, head_key
 from holdfast.objects import MemoryObjects, Objects
+from holdfast.proofs import EMPTY_ROOT
 from holdfast.testing import watched
 from tests.memory_dynamodb import MemoryTransport
 
@@ -77,7 +78,7 @@ class World:
             assert (said.seq, said.previous, said.leaves) == (seq, previous, len(anchor.heads))
             assert said.time > time
             for leaf in map(read_leaf, anchor.heads):
-                size, root = sizes.get((leaf.tenant, leaf.partition), (0, ""))
+                size, root = sizes.get((leaf.tenant, leaf.partition), (0, EMPTY_ROOT.hex()))
                 assert leaf.size > size or (leaf.size, leaf.root) == (size, root)
                 sizes[leaf.tenant, leaf.partition] = leaf.size, leaf.root
             previous, time = anchor.digest, said.time

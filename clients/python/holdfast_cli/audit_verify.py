@@ -290,7 +290,7 @@ def _state(file: Path | None) -> "State | None":
         return None
     try:
         return State.from_bytes(file.read_bytes())
-    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise Failure(
             "bad_state",
             f"What was proven before cannot be read from {file}: {error}. Without it, this would be no check.",

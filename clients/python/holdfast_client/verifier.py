@@ -6,8 +6,12 @@ else it computes. Events hash to a root, the root stands in a header, headers ha
 root stands in a head, heads hash to one root, and that root is signed (trees as in RFC 6962, section 2.1). A signature
 alone proves little: whoever holds the key may sign another history. So the log must also begin with what was seen.
 
+What it does not show: how old this is (an old export under its old anchor is proven: compare `State.time` with the
+clock); whose it is (the tenant is read from the export: see that `State.tenant` is yours); and, on a first visit, that
+others are shown the same history (there is nothing yet to hold it against).
+
 This file stands alone: it shares no code with what it checks, and needs Python 3.11 and the package `cryptography`.
-Copy it, and run: python verifier.py EXPORT KEY.pem [STATE.json]
+Copy it, and run: python verifier.py EXPORT KEY.pem [STATE.json] (exit code 0: proven; 1: broken; 2: not checked).
 """
 
 import gzip
@@ -21,18 +25,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-PARTITIONS: Final = 4
-"""Of one tenant's log; a stream lies in one of them."""
-LINE_BYTES_MAX: Final = 64_000_000
-"""Read at once, whatever a file holds: more than the largest commit takes."""
-NOTHING: Final = (0, sha256(b"").hexdigest())
+PARTITIONS: Final = 4  # of one tenant's log; a stream lies in one of them
+LINE_BYTES_MAX: Final = 64_000_000  # read at once, whatever a file holds: more than the largest commit takes
 Keys = Sequence[EllipticCurvePublicKey]
 
 
@@ -44,21 +45,21 @@ class State:
     tenant: str
     log_id: str
     seq: int
-    digest: str
-    """The SHA-256 of the anchor's statement."""
-    time: int
-    """When the anchor was signed, in microseconds since 1970, as its signer says."""
-    heads: Mapping[int, tuple[int, str]]
-    """How far each partition had come: how many commits, and their root in hexadecimal."""
+    digest: str  # the SHA-256 of the anchor's statement
+    time: int  # when the anchor was signed, in microseconds since 1970, as its signer says
+    heads: Mapping[int, tuple[int, str]]  # of each partition, how many commits it had, and their root in hexadecimal
 
     def to_bytes(self) -> bytes:
         return json.dumps(vars(self)).encode()
 
     @classmethod
     def from_bytes(cls, body: bytes) -> "State":
-        kept = json.loads(body)
-        heads = {int(partition): (int(size), str(root)) for partition, (size, root) in kept["heads"].items()}
-        return cls(**kept | {"heads": heads})
+        """Read what `to_bytes` wrote; ValueError: it is something else."""
+        try:
+            kept = json.loads(body)
+            return cls(**kept | {"heads": {at: tuple(kept["heads"][str(at)]) for at in range(PARTITIONS)}})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"this is not what a check remembers: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,9 @@ class Proven:
 
     state: State
     commits: int
-    events: int
-    """How much was there to check, up to that anchor."""
-    from_leaves: Mapping[int, int]
-    """Per partition, the leaf at which the export begins; what lies before is known by its hashes only."""
-    not_yet_anchored: int
-    """Commits beyond the anchor: in order, and signed by nobody."""
+    events: int  # how much was there to check, up to that anchor
+    from_leaves: Mapping[int, int]  # where the export begins in each partition; before that, only hashes are known
+    not_yet_anchored: int  # commits beyond the anchor: in order, and signed by nobody
 
 
 @dataclass(eq=False)
@@ -104,8 +102,8 @@ def verify(lines: Iterable[bytes], public_keys: bytes, state: State | None = Non
 
 # --- How everything is written, to the byte: JSON with these members in this order, and nothing in between.
 
-Kind = tuple[str, Callable[[str], Any] | None]
-"""How a value is written, as a regular expression without groups; and how it is read, if that is of use."""
+Kind = tuple[str, Callable[[str], Any] | None]  # a regular expression without groups; how to read it, if of use
+Read = Callable[[str], list[Any]]
 
 
 def _text(written: str) -> str:
@@ -117,23 +115,21 @@ def _list(pattern: str, read: Callable[[str], Any]) -> Kind:
     return rf"\[(?:{pattern}(?:,{pattern})*+)?\]", lambda written: [read(item) for item in each(written)]
 
 
-def _record(**kinds: Kind) -> Callable[[str], list[Any]]:
+def _record(**kinds: Kind) -> Read:
     members = (f'"{name}":{"(" if read else "(?:"}{pattern})' for name, (pattern, read) in kinds.items())
     match = re.compile("{" + ",".join(members) + "}").fullmatch
     readers = [read for _, read in kinds.values() if read]
 
     def read_all(written: str) -> list[Any]:
-        found = match(written)
-        if not found:
-            raise ValueError(f"it is not written as {', '.join(kinds)}")
-        return [read(part) for read, part in zip(readers, found.groups(), strict=True)]
+        if found := match(written):
+            return [read(part) for read, part in zip(readers, found.groups(), strict=True)]
+        raise ValueError(f"it is not written as {', '.join(kinds)}")
 
     return read_all
 
 
 _ONE: Kind = ("1", None)
 _WHOLE: Kind = ("(?:0|[1-9][0-9]{0,15})", int)
-_NUMBER: Kind = ("[1-9][0-9]{0,15}", int)
 _PARTITION: Kind = (f"[0-{PARTITIONS - 1}]", int)
 _TEXT: Kind = (r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\bfnrt]|u00[01][0-9a-f])[^"\\\x00-\x1f]*+)*+"', _text)
 _SAID: Kind = (_TEXT[0], None)
@@ -142,53 +138,43 @@ _PREV: Kind = ('"(?:[0-9a-f]{64})?"', _text)
 _BYTES = ('"[^"]*+"', lambda written: a2b_base64(written[1:-1], strict_mode=True))
 _HASH = ('"[^"]{43}="', _BYTES[1])
 _OBJECT: Final = r"\{[^{}]*+\}"
-
 # What is hashed and signed.
 read_header = _record(
-    actor=_SAID, commit_id=_SAID, events_root=_HEX, first=_NUMBER, n=_NUMBER, prev=_PREV, rt=_WHOLE,
-    stream=_TEXT, tenant=_TEXT, v=_ONE,
-)  # fmt: skip
+    actor=_SAID, commit_id=_SAID, events_root=_HEX, first=_WHOLE, n=_WHOLE, prev=_PREV, rt=_WHOLE, stream=_TEXT,
+    tenant=_TEXT, v=_ONE)  # fmt: skip
 read_leaf = _record(log_id=_TEXT, partition=_PARTITION, root=_HEX, size=_WHOLE, tenant=_TEXT, v=_ONE)
-read_statement = _record(
-    leaves=_NUMBER, previous=_PREV, seq=_NUMBER, service=_TEXT, super_root=_HEX, time=_WHOLE, v=_ONE
-)
-# The lines of an export, behind their type; and what may come after them.
+read_statement = _record(leaves=_WHOLE, previous=_PREV, seq=_WHOLE, service=_TEXT, super_root=_HEX, time=_WHOLE, v=_ONE)
+# The lines of an export, behind their type; and what may follow.
 _EXTENTS = _list(_OBJECT, _record(partition=_PARTITION, from_leaf=_WHOLE, size=_WHOLE))
 _HEAD = _record(partition=_PARTITION, size=_WHOLE, root=_HASH, leaf=_BYTES, index=_WHOLE, path=_list(*_HASH))
-_LINES: Mapping[str, Callable[[str], list[Any]]] = {
-    "manifest": _record(v=_ONE, service=_TEXT, tenant=_TEXT, log_id=_TEXT, exported_at=_SAID, partitions=_EXTENTS),
-    "frontier": _record(partition=_PARTITION, size=_NUMBER, hashes=_list(*_HASH)),
-    "commit": _record(partition=_PARTITION, leaf=_WHOLE, position=_NUMBER, header=_BYTES, events=_list(*_BYTES)),
-    "damaged": _record(partition=_PARTITION, leaf=_WHOLE, stream=_TEXT, version=_WHOLE, reason=_TEXT),
-    "anchor": _record(seq=_NUMBER, statement=_BYTES, signature=_BYTES, key_id=_SAID, heads=_list(_OBJECT, _HEAD)),
-    "end": _record(lines=_WHOLE, sha256=_HEX),
-}
-_BODY: Final = frozenset(_LINES) - {"manifest"}
-_FOLLOWING: Mapping[str, frozenset[str]] = {"anchor": frozenset({"anchor", "end"}), "end": frozenset()}
+_MANIFEST = _record(v=_ONE, service=_TEXT, tenant=_TEXT, log_id=_TEXT, exported_at=_SAID, partitions=_EXTENTS)
+_FRONTIER = _record(partition=_PARTITION, size=_WHOLE, hashes=_list(*_HASH))
+_COMMIT = _record(partition=_PARTITION, leaf=_WHOLE, position=_WHOLE, header=_BYTES, events=_list(*_BYTES))
+_DAMAGED = _record(partition=_PARTITION, leaf=_WHOLE, stream=_TEXT, version=_WHOLE, reason=_TEXT)
+_ANCHOR = _record(seq=_WHOLE, statement=_BYTES, signature=_BYTES, key_id=_SAID, heads=_list(_OBJECT, _HEAD))
+_END = _record(lines=_WHOLE, sha256=_HEX)
+_BODY: Final = frozenset({"frontier", "commit", "damaged", "anchor", "end"})
 
 
 class _Tree:
     """The leaves of one partition as they come, and the root that follows the anchors through them."""
 
-    def __init__(self, from_leaf: int, told_size: int) -> None:
-        self.from_leaf, self.told_size = from_leaf, told_size
-        self.leaves = self.size = from_leaf
-        """How many there are, with those before the export; and how many of them the root is of."""
-        self.pending: list[bytes] = []
-        """The roots of the perfect subtrees of *size* leaves, largest first."""
+    def __init__(self, partition: int, from_leaf: int, told_size: int) -> None:
+        self.partition, self.from_leaf, self.told_size = partition, from_leaf, told_size
+        self.leaves = self.size = from_leaf  # how many there are, those before the export too; and are in the root
+        self.pending: list[bytes] = []  # the roots of the perfect subtrees of *size* leaves, largest first
         self.hashes: list[bytes] = []
-        self.ends = [] if from_leaf else [0]
-        """The position before the first commit of the export, as far as that is known, and the last one of each."""
-        self.streams: dict[str, tuple[int, str, int]] = {}
-        """Of each stream the last version, its commit's hash and time."""
+        self.ends = [] if from_leaf else [0]  # the position before the first commit, if known, and of each the last
+        self.streams: dict[str, tuple[int, str, int]] = {}  # of each the last version, its commit's hash and time
 
-    def fault_at(self, size: int, root: str) -> str | None:
-        """Go on to *size* leaves, and say why *root* is not theirs."""
-        if size < self.size:
-            return f"ends at {size} commits: the log shrank, or the export begins too late."
-        if size > self.leaves:
-            return f"has {size} commits, and here are {self.leaves}: the rest was cut off."
-        for at in range(self.size, size):
+    def follow(self, name: str, size: int, root: str) -> None:
+        """Go on to *size* leaves, of which *name* says that *root* is theirs."""
+        begun, leaves = self.size, self.leaves
+        if size < begun:
+            raise Broken(f"{name} ends at {size}: the log shrank, or the export begins too late.", self.partition, size)
+        if size > leaves:
+            raise Broken(f"{name} has {size} commits, here are {leaves}: the rest was cut off.", self.partition, leaves)
+        for at in range(begun, size):
             node = self.hashes[at - self.from_leaf]
             for _ in range((~at & (at + 1)).bit_length() - 1):  # as many subtrees are full now as *at* ends in ones
                 node = sha256(b"\x01" + self.pending.pop() + node).digest()
@@ -197,7 +183,8 @@ class _Tree:
         *rest, node = self.pending or [sha256(b"").digest()]
         for left in reversed(rest):
             node = sha256(b"\x01" + left + node).digest()
-        return None if node.hex() == root else f"has another root for {size} commits: one from here on was changed."
+        if node.hex() != root:
+            raise Broken(f"{name} has another root at {size} commits: one from here on differs.", self.partition, begun)
 
 
 class _Checks:
@@ -206,11 +193,9 @@ class _Checks:
     def __init__(self, keys: Keys, state: State | None) -> None:
         self._keys, self._seen = keys, state
         self._digest, self._lines, self._next = sha256(), 0, frozenset({"manifest"})
-        self._log = ("", "", "")
-        """Service, tenant and id."""
+        self._log = ("", "", "")  # service, tenant and id
         self._trees: dict[int, _Tree] = {}
-        self._anchors: list[tuple[State, str]] = []
-        """What each says, and the digest of the one before it."""
+        self._anchors: list[tuple[State, str]] = []  # what each says, and the digest of the one before it
 
     def take(self, line: bytes) -> None:
         try:
@@ -218,10 +203,10 @@ class _Checks:
             kind = begin.removeprefix('{"type":"')
             if kind == begin or kind not in self._next:
                 raise ValueError(f"{kind!r} is no type that may stand here")  # noqa: TRY301 - told with all others
-            getattr(self, f"_take_{kind}")(*_LINES[kind]("{" + rest))
+            read, take, self._next = self._LINES[kind]
+            take(self, *read("{" + rest))
         except ValueError as error:
             raise Broken(f"Line {self._lines + 1} is no line of an export: {error}") from error
-        self._next = _FOLLOWING.get(kind, _BODY)
         self._lines += 1
         self._digest.update(line)
 
@@ -244,14 +229,14 @@ class _Checks:
         self._log, seen = (service, tenant, log_id), self._seen
         if seen and (seen.service, seen.tenant, seen.log_id) != self._log:
             raise Broken("This is the export of another log than the one seen before.")
-        self._trees = {partition: _Tree(from_leaf, size) for partition, from_leaf, size in extents}
         if [partition for partition, _, _ in extents] != list(range(PARTITIONS)):
             raise Broken("The manifest does not list each partition once, in order.")
+        self._trees = {extent[0]: _Tree(*extent) for extent in extents}
 
     def _take_frontier(self, partition: int, size: int, hashes: list[bytes]) -> None:
         """Take what stands for the commits before the export. That it is true, only a root will tell."""
         tree = self._trees[partition]
-        if tree.pending or tree.leaves != size or len(hashes) != size.bit_count():
+        if tree.pending or not 0 < size == tree.from_leaf or len(hashes) != size.bit_count():
             raise Broken("The hashes before the export do not fit it.", partition)
         tree.pending = hashes
 
@@ -297,12 +282,21 @@ class _Checks:
         if (lines, digest) != (self._lines, self._digest.hexdigest()):
             raise Broken("The export is not what was written: its digest is another.")
 
+    _LINES: ClassVar[Mapping[str, tuple[Read, Callable[..., None], frozenset[str]]]] = {
+        "manifest": (_MANIFEST, _take_manifest, _BODY),
+        "frontier": (_FRONTIER, _take_frontier, _BODY),
+        "commit": (_COMMIT, _take_commit, _BODY),
+        "damaged": (_DAMAGED, _take_damaged, _BODY),
+        "anchor": (_ANCHOR, _take_anchor, frozenset({"anchor", "end"})),
+        "end": (_END, _take_end, frozenset()),
+    }
+
     def _followed(self) -> State:
         """Follow the anchors, and what was seen before at its place among them; give the newest."""
         marks, seen = list(self._anchors), self._seen
         if seen and all(anchor.seq != seen.seq for anchor, _ in marks):
             marks.insert(sum(anchor.seq < seen.seq for anchor, _ in marks), (seen, ""))
-        if not marks or marks[-1][0] is seen or not marks[-1][0].heads:
+        if not marks or marks[-1][0] is seen:
             raise Broken("The export holds no anchor of this log, or none as new as what was seen before.")
         before: State | None = None
         for mark, previous in marks:
@@ -312,38 +306,34 @@ class _Checks:
             if before and mark is not seen and mark.seq == before.seq + 1 and previous != before.digest:
                 raise Broken(f"{name} does not follow the one before it: the history was forked.")
             for partition, tree in self._trees.items():
-                size, root = mark.heads.get(partition, NOTHING)
-                leaf = tree.leaves if size > tree.leaves else min(size, tree.size)
-                if fault := tree.fault_at(size, root):
-                    raise Broken(f"{name} {fault}", partition, leaf)
+                tree.follow(name, *mark.heads[partition])
             before = mark
         return marks[-1][0]
 
 
-def read_anchor(anchor: Sequence[Any], log: tuple[str, str, str], keys: Keys) -> tuple[State, str]:
+def read_anchor(told: Sequence[Any], log: tuple[str, str, str], keys: Keys) -> tuple[State, str]:
     """Give what an anchor says of *log* (service, tenant and id), and the digest of the anchor before it."""
-    seq, statement, signature, heads = anchor
+    seq, statement, signature, heads = told
     if not is_signed(keys, signature, statement):
         raise Broken(f"Anchor {seq} was not signed by a pinned key.")
     leaves, previous, said_seq, service, super_root, time = read_statement(statement.decode())
     if (said_seq, service) != (seq, log[0]):
         raise Broken(f"Anchor {seq} is another one: {said_seq} of {service!r}.")
-    signed: dict[int, tuple[int, str]] = {}
+    if [head[0] for head in heads] != list(range(PARTITIONS)):  # a head that is left out could be of any size
+        raise Broken(f"Anchor {seq} shows no head of some partition: it is kept back, or the log began later.")
     for partition, size, root, leaf, index, path in heads:
-        told = [log[2], partition, root.hex(), size, log[1]]
-        reached = root_by_path(leaf, index, leaves, path).hex()
-        if read_leaf(leaf.decode()) != told or reached != super_root or partition in signed:
+        leaf_told = [log[2], partition, root.hex(), size, log[1]]
+        if read_leaf(leaf.decode()) != leaf_told or root_by_path(leaf, index, leaves, path).hex() != super_root:
             raise Broken(f"Anchor {seq} does not sign this head.", partition)
-        signed[partition] = (size, root.hex())
+    signed = {partition: (size, root.hex()) for partition, size, root, *_ in heads}
     return State(*log, seq, sha256(statement).hexdigest(), time, signed), previous
 
 
 def events_root(events: Sequence[bytes]) -> str:
-    """Hash events into the root of their tree, in hexadecimal."""
+    """Hash events into the root of their tree, in hexadecimal; an odd one out goes up a level as it is."""
     nodes = [sha256(b"\x00" + event).digest() for event in events]
     while len(nodes) > 1:
         pairs = zip(nodes[::2], nodes[1::2], strict=False)
-        # An odd one out goes up as it is: the left subtrees are the full ones.
         nodes = [sha256(b"\x01" + left + right).digest() for left, right in pairs] + nodes[len(nodes) & ~1 :]
     return b"".join(nodes).hex()
 
@@ -362,13 +352,14 @@ def root_by_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> b
 
 
 def keys_of(public_keys: bytes) -> list[EllipticCurvePublicKey]:
-    """Read public keys in PEM; ValueError: there is none, or one that is not on P-256."""
-    end = b"-----END PUBLIC KEY-----"
-    keys = [load_pem_public_key(part + end) for part in public_keys.split(end)[:-1]]
-    fitting = [key for key in keys if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)]
-    if not fitting or fitting != keys:
-        raise ValueError("Pin at least one public key, and only ones on the curve P-256, in PEM.")
-    return fitting
+    """Read public keys in PEM; ValueError: there is none, one that is not on P-256, or something else beside them."""
+    written = rb"\s*-----BEGIN PUBLIC KEY-----[^-]*-----END PUBLIC KEY-----"
+    with suppress(UnsupportedAlgorithm):
+        keys = [load_pem_public_key(key) for key in re.findall(written, public_keys)]
+        fitting = [key for key in keys if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)]
+        if re.fullmatch(rb"(?:%b)+\s*" % written, public_keys) and fitting == keys:
+            return fitting
+    raise ValueError("Pin at least one public key in PEM, only ones on the curve P-256, and nothing else.")
 
 
 def is_signed(keys: Keys, signature: bytes, message: bytes) -> bool:
@@ -387,14 +378,23 @@ def read_lines(path: Path) -> Iterator[bytes]:
         yield from iter(lambda: file.readline(LINE_BYTES_MAX), b"")
 
 
-def main(exported: Path, key: Path, memory: Path | None = None) -> bool:
-    state = State.from_bytes(memory.read_bytes()) if memory and memory.exists() else None
-    result = verify(read_lines(exported), key.read_bytes(), state)
-    if memory and isinstance(result, Proven):
-        memory.write_bytes(result.state.to_bytes())
+def main(arguments: Sequence[str]) -> int:
+    """Check files, print what comes of it, and give the exit code."""
+    try:
+        exported, key, *rest = map(Path, arguments)
+        (memory,) = rest or (None,)
+        state = State.from_bytes(memory.read_bytes()) if memory and memory.exists() else None
+        result = verify(read_lines(exported), key.read_bytes(), state)
+        if memory and isinstance(result, Proven):
+            unfinished = memory.with_name(f"{memory.name}.part")
+            unfinished.write_bytes(result.state.to_bytes())
+            unfinished.replace(memory)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"This came to nothing: {error} (run: python verifier.py EXPORT KEY.pem [STATE.json])\n")
+        return 2
     sys.stdout.write(f"{result!r}\n")
-    return isinstance(result, Proven)
+    return 0 if isinstance(result, Proven) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(not main(*map(Path, sys.argv[1:])))
+    sys.exit(main(sys.argv[1:]))

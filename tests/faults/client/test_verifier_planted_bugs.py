@@ -4,7 +4,9 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from holdfast_client import verifier
 from holdfast_client.export import write_lines
 from holdfast_client.verifier import Broken, Proven, State, verify
 from tests.exported_log import ExportedLog, pem
-from tests.unit.client import test_verifier as tests
+from tests.unit.client.verifier import changes, test_changed_exports, test_damaged_files
+from tests.unit.client.verifier import test_who_holds_the_key as signed
+from tests.unit.client.verifier.made_exports import broken, forked, made
 
 LINES_MAX = 400
 """What one person reads in a sitting, and may then trust."""
@@ -51,15 +55,15 @@ def roots_of(patch: Patch, *, seen: bool) -> None:
     followed = verifier._Checks._followed
 
     def forgetful(self: Any) -> State:
-        fault_at = verifier._Tree.fault_at
+        follow = verifier._Tree.follow
         known = {head[1] for head in self._seen.heads.values()} if self._seen else set()
 
-        def fault(tree: Any, size: int, root: str) -> str | None:
-            told: str | None = fault_at(tree, size, root)
-            return told if (root in known) is seen else None
+        def follow_some(tree: Any, name: str, size: int, root: str) -> None:
+            with suppress(*() if (root in known) is seen else (Broken,)):
+                follow(tree, name, size, root)
 
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(verifier._Tree, "fault_at", fault)
+            inner.setattr(verifier._Tree, "follow", follow_some)
             return followed(self)
 
     patch.setattr(verifier._Checks, "_followed", forgetful)
@@ -113,11 +117,16 @@ def without_the_streams(patch: Patch) -> None:
         streams = self._trees[told[0]].streams
         streams |= {stream: (version, digest, -1) for stream, (version, digest, _) in streams.items()}
 
-    patch.setattr(verifier._Checks, "_take_commit", forgetful)
+    take_otherwise(patch, "commit", forgetful)
 
 
 def without_the_digest(patch: Patch) -> None:
-    patch.setattr(verifier._Checks, "_take_end", lambda _self, _lines, _digest: None)
+    take_otherwise(patch, "end", lambda _self, _lines, _digest: None)
+
+
+def take_otherwise(patch: Patch, kind: str, take: Callable[..., None]) -> None:
+    read, _, following = verifier._Checks._LINES[kind]
+    patch.setitem(verifier._Checks._LINES, kind, (read, take, following))
 
 
 def headers_in_any_form(patch: Patch) -> None:
@@ -140,10 +149,23 @@ def without_order_of_anchors(patch: Patch) -> None:
     patch.setattr(verifier, "read_anchor", in_order)
 
 
+def missing_heads_for_empty_partitions(patch: Patch) -> None:
+    read = verifier.read_anchor
+
+    def credulous(told: Any, *rest: Any) -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(verifier, "PARTITIONS", len(told[-1]))
+            anchor, previous = read(told, *rest)
+        empty = (0, sha256(b"").hexdigest())
+        return replace(anchor, heads=dict.fromkeys(range(verifier.PARTITIONS), empty) | dict(anchor.heads)), previous
+
+    patch.setattr(verifier, "read_anchor", credulous)
+
+
 def seen(name: str) -> Callable[[ExportedLog, MemorySigner], None]:
     """Run one test of a change that must be found, on its own log."""
-    changing = getattr(tests, name)
-    return lambda log, _signer: tests.test_every_change_is_found(log, changing)
+    changing = getattr(changes, name)
+    return lambda log, _signer: test_changed_exports.test_every_change_is_found(log, changing)
 
 
 def one(test: Callable[[Any], None]) -> Callable[[ExportedLog, MemorySigner], None]:
@@ -151,11 +173,11 @@ def one(test: Callable[[Any], None]) -> Callable[[ExportedLog, MemorySigner], No
 
 
 def digest(log: ExportedLog, _signer: MemorySigner) -> None:
-    tests.test_a_file_with_another_digest_or_more_lines_is_found(log)
+    test_damaged_files.test_a_file_with_another_digest_or_more_lines_is_found(log)
 
 
 def late_stream(log: ExportedLog, _signer: MemorySigner) -> None:
-    tests.test_a_stream_whose_time_stands_still_is_found_although_it_is_signed(log)
+    signed.test_a_stream_whose_time_stands_still_is_found_although_it_is_signed(log)
 
 
 def wording_of_a_header(log: ExportedLog, _signer: MemorySigner) -> None:
@@ -165,32 +187,36 @@ def wording_of_a_header(log: ExportedLog, _signer: MemorySigner) -> None:
     log.commits[2][-1] = msgspec.structs.replace(line, header=header)
     log.anchors.clear()
     log.anchor()
-    assert "header" in tests.broken(log).reason
+    assert "header" in broken(log).reason
 
 
 MISTAKES: dict[str, tuple[Callable[[Patch], None], Callable[[ExportedLog, MemorySigner], None]]] = {
-    "the key from the export": (key_from_the_export, one(tests.test_the_key_that_an_export_names_is_not_asked)),
-    "any signature": (any_signature, one(tests.test_a_signature_by_another_key_proves_nothing)),
+    "the key from the export": (key_from_the_export, one(signed.test_the_key_that_an_export_names_is_not_asked)),
+    "any signature": (any_signature, one(signed.test_a_signature_by_another_key_proves_nothing)),
     "no first root": (
         without_the_first_root,
-        tests.test_a_history_rewritten_before_what_was_seen_is_found_by_its_root,
+        signed.test_a_history_rewritten_before_what_was_seen_is_found_by_its_root,
     ),
     "no second root": (
         without_the_second_root,
-        tests.test_a_history_rewritten_after_what_was_signed_is_found_by_the_other_root,
+        signed.test_a_history_rewritten_after_what_was_signed_is_found_by_the_other_root,
     ),
     "no memory": (
         without_what_was_seen,
-        tests.test_another_statement_under_a_number_that_was_seen_is_a_fork,
+        signed.test_another_statement_under_a_number_that_was_seen_is_a_fork,
     ),
     "no tree of heads": (without_the_tree_of_heads, seen("misplace_a_head")),
+    "a missing head for an empty partition": (
+        missing_heads_for_empty_partitions,
+        seen("keep_a_partition_back"),
+    ),
     "no events": (without_the_events, seen("edit_event")),
     "no streams": (without_the_streams, late_stream),
     "no digest": (without_the_digest, digest),
     "headers in any form": (headers_in_any_form, wording_of_a_header),
     "anchors in any order": (
         without_order_of_anchors,
-        one(tests.test_an_anchor_that_is_not_later_than_the_one_before_is_refused),
+        one(signed.test_an_anchor_that_is_not_later_than_the_one_before_is_refused),
     ),
 }
 
@@ -198,15 +224,15 @@ MISTAKES: dict[str, tuple[Callable[[Patch], None], Callable[[ExportedLog, Memory
 @pytest.mark.parametrize(("mistake", "test"), MISTAKES.values(), ids=MISTAKES)
 def test_a_planted_mistake_turns_its_test_red(monkeypatch, mistake, test):
     signer = MemorySigner()
-    test(tests.made(signer), signer)
+    test(made(signer), signer)
     mistake(monkeypatch)
 
     with pytest.raises(AssertionError):
-        test(tests.made(signer), signer)
+        test(made(signer), signer)
 
 
 def test_a_mistake_that_is_not_planted_leaves_all_as_it_is():
-    log = tests.made(MemorySigner())
+    log = made(MemorySigner())
 
     assert not isinstance(verify(log.lines(), pem(log.signer)), Broken)
 
@@ -250,7 +276,7 @@ def by_a_stranger(folder: Path, *arguments: Path) -> subprocess.CompletedProcess
 
 
 def test_a_copy_of_the_verifier_proves_a_history_where_nothing_of_ours_can_be_imported(tmp_path):
-    log = tests.made(MemorySigner())
+    log = made(MemorySigner())
     (tmp_path / "key.pem").write_bytes(pem(log.signer))
     write_lines(tmp_path / "log.gz", log.lines())
     asked = (tmp_path / "log.gz", tmp_path / "key.pem", tmp_path / "state.json")
@@ -260,9 +286,9 @@ def test_a_copy_of_the_verifier_proves_a_history_where_nothing_of_ours_can_be_im
     assert done.stdout.startswith("Proven(")
 
     # What it has seen, it holds against what comes the next time.
-    forked = tests.forked(log.signer, at=3)
-    write_lines(tmp_path / "log.gz", forked.lines())
-    assert isinstance(verify(forked.lines(), pem(log.signer)), Proven)
+    another = forked(log.signer, at=3)
+    write_lines(tmp_path / "log.gz", another.lines())
+    assert isinstance(verify(another.lines(), pem(log.signer)), Proven)
     done = by_a_stranger(tmp_path, *asked)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith("Broken(")

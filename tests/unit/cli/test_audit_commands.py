@@ -163,9 +163,10 @@ def test_an_event_is_proven_under_the_newest_anchor(told):
     assert (proven["result"], proven["version"], proven["type"]) == ("proven", 1, "order.placed")
 
 
-def test_an_event_that_no_anchor_covers_yet_is_waited_for(told, whole, monkeypatch):
+@pytest.mark.parametrize(("stream", "version"), [("orders/1", 3), ("orders/2", 1)], ids=["late", "new partition"])
+def test_an_event_that_no_anchor_covers_yet_is_waited_for(told, whole, monkeypatch, stream, version):
     whole.does_work = False
-    told("audit", "append", "orders/1", "--type", "order.sent", "--data", "1")
+    told("audit", "append", stream, "--type", "order.sent", "--data", "1")
     whole.lab.lab.repair().walk()
     monkeypatch.setattr("holdfast_client.export.POLL_SECONDS", 0.0)
     signed: list[str] = []
@@ -178,7 +179,7 @@ def test_an_event_that_no_anchor_covers_yet_is_waited_for(told, whole, monkeypat
 
     whole.before_answer = sign_late
 
-    code, out, _ = told("audit", "prove", "orders/1", "3", "--json")
+    code, out, _ = told("audit", "prove", stream, version, "--json")
 
     assert (code, json.loads(out)["type"]) == (0, "order.sent")
 

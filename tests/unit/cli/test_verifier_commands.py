@@ -130,6 +130,23 @@ def test_a_history_that_was_rewritten_since_is_broken(signed, command, tmp_path)
     assert json.loads(state_file.read_text()) == state
 
 
+def test_a_partition_that_the_service_keeps_back_is_missed_at_first_sight(signed, command, monkeypatch):
+    answer = signed.answer
+
+    def without_the_last(path: str, query: dict[str, str]) -> Any:
+        told = answer(path, query)
+        if path == "/v1/anchors/latest":
+            return msgspec.structs.replace(told, heads=told.heads[:-1])
+        return told | {"size": 0, "position": 0} if path == "/v1/log/3/head" else told
+
+    monkeypatch.setattr(signed, "answer", without_the_last)
+
+    code, _, err = command("verify")
+
+    assert code == 1
+    assert "kept back" in err
+
+
 def test_a_changed_event_is_told_with_its_place(signed, command):
     command("verify")
     entry = next(signed.lab.log().entries(next(p for p in range(4) if signed.lab.log().head(p).size)))

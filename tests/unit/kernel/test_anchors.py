@@ -22,7 +22,7 @@ from holdfast.clock import ManualClock, to_micros
 from holdfast.errors import NotFound, Unavailable
 from holdfast.log.values import Head, log_id
 from holdfast.objects import Damaged, MemoryObjects
-from holdfast.proofs import leaf_hash, root, verify_inclusion
+from holdfast.proofs import EMPTY_ROOT, leaf_hash, root, verify_inclusion
 from tests.anchored import SERVICE, World, leaf_fields
 from tests.dynamo_tables import REGION
 
@@ -96,7 +96,7 @@ def test_nothing_is_signed_where_nothing_is(world, anchors):
     assert world.chain() == []
 
 
-def test_the_first_anchor_signs_all_heads_in_their_order(world, anchors):
+def test_the_first_anchor_signs_every_partition_of_each_log_that_has_begun_in_their_order(world, anchors):
     for tenant, partition, size in (("bob", 1, 4), ("ann", 2, 3), ("ann", 0, 5), ("zoe", 3, 1), ("cai", 0, 0)):
         world.grow(tenant, partition, size)
 
@@ -105,13 +105,16 @@ def test_the_first_anchor_signs_all_heads_in_their_order(world, anchors):
     assert anchor
     leaves = [leaf_fields(leaf) for leaf in anchor.heads]
     assert [(leaf["tenant"], leaf["partition"], leaf["size"]) for leaf in leaves] == [
-        ("ann", 0, 5), ("ann", 2, 3), ("bob", 1, 4), ("zoe", 3, 1),
+        ("ann", 0, 5), ("ann", 1, 0), ("ann", 2, 3), ("ann", 3, 0),
+        ("bob", 0, 0), ("bob", 1, 4), ("bob", 2, 0), ("bob", 3, 0),
+        ("zoe", 0, 0), ("zoe", 1, 0), ("zoe", 2, 0), ("zoe", 3, 1),
     ]  # fmt: skip
+    assert {leaf["root"] for leaf in leaves if not leaf["size"]} == {EMPTY_ROOT.hex()}
     assert anchor.said == Statement(
         seq=1,
         time=to_micros(world.clock.now()),
         service=SERVICE,
-        leaves=4,
+        leaves=12,
         super_root=root(map(leaf_hash, anchor.heads)).hex(),
         previous="",
     )

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from holdfast.log.values import Head, log_id
+from holdfast.log.values import PARTITIONS, Head, empty_head, log_id
 from holdfast.proofs import inclusion_path, leaf_hash, node_hash, root
 
 _encode: Final = msgspec.json.Encoder(order="sorted").encode
@@ -122,9 +122,16 @@ def read_leaf(leaf: bytes) -> HeadLeaf:
 
 
 def leaves_of(service: str, heads: Iterable[Head]) -> tuple[bytes, ...]:
-    """Write the heads of all logs as leaves, in their order; a log without commits has none."""
-    ordered = sorted((head for head in heads if head.size), key=lambda head: (head.tenant, head.partition))
-    return tuple(leaf_of(service, head) for head in ordered)
+    """
+    Write the heads of all logs as leaves, in their order.
+
+    A log without commits has none. Every other one has a leaf for each partition, also for one that is empty: so a head
+    that somebody leaves out is never taken for that of an empty partition.
+    """
+    begun = {(head.tenant, head.partition): head for head in heads if head.size}
+    tenants = sorted({tenant for tenant, _ in begun})
+    places = [(tenant, partition) for tenant in tenants for partition in range(PARTITIONS)]
+    return tuple(leaf_of(service, begun.get(place) or empty_head(*place)) for place in places)
 
 
 def super_root_of(leaves: Iterable[bytes]) -> str:
