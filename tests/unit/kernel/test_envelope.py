@@ -24,8 +24,9 @@ from holdfast.envelope import (
     seal,
     unseal,
 )
-from holdfast.envelope_kms import CALLS, KmsKeyRing
+from holdfast.envelope_kms import KmsKeyRing
 from holdfast.errors import Unavailable
+from holdfast.kms import CALLS
 from holdfast.retry import deadline
 from tests.dynamo_tables import REGION
 

@@ -3,23 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from holdfast.auth import jwk_of
-from holdfast.aws import Garbled, client
-from holdfast.clock import Clock
-from holdfast.errors import Unavailable
-from holdfast.retry import Budget, repeat
+from holdfast.kms import KmsKey
 
-CALLS: Final = Budget(attempts_max=6, seconds_max=15.0)
-"""How often and how long one call to KMS is repeated."""
 MESSAGE_BYTES_MAX: Final = 4_096
 """What KMS signs as it is; a statement has a few hundred bytes."""
-
-_PASSING: Final = frozenset(
-    {"DependencyTimeoutException", "KeyUnavailableException", "ThrottlingException", "RequestTimeout"}
-)
 
 
 class Signer(Protocol):
@@ -91,59 +81,20 @@ class MemorySigner:
         return signature
 
 
-class _Passing(Exception):
-    """This attempt brought nothing; another may."""
-
-
 @dataclass(frozen=True)
-class KmsSigner:
-    """A key of KMS (`ECC_NIST_P256`, for signing), by its id, ARN or alias."""
+class KmsSigner(KmsKey):
+    """A key of KMS (`ECC_NIST_P256`, for signing)."""
 
-    key: str
-    clock: Clock
-    budget: Budget = CALLS
-    region: str | None = None
-    endpoint_url: str | None = None
+    unavailable: ClassVar[str] = "signer_unavailable"
 
     @cached_property
     def public_key(self) -> bytes:
-        der: bytes = self._ask("get_public_key", {"KeyId": self.key})["PublicKey"]
+        der: bytes = self.ask("get_public_key")["PublicKey"]
         return der
 
     def sign(self, message: bytes) -> bytes:
         if len(message) > MESSAGE_BYTES_MAX:
             raise ValueError(f"KMS signs at most {MESSAGE_BYTES_MAX} bytes as they are.")
-        request = {
-            "KeyId": self.key,
-            "Message": message,
-            "MessageType": "RAW",
-            "SigningAlgorithm": "ECDSA_SHA_256",
-        }
-        signature: bytes = self._ask("sign", request)["Signature"]
+        answer = self.ask("sign", Message=message, MessageType="RAW", SigningAlgorithm="ECDSA_SHA_256")
+        signature: bytes = answer["Signature"]
         return signature
-
-    def _ask(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return repeat(lambda: self._attempt(operation, request), on=_Passing, budget=self.budget, clock=self.clock)
-        except _Passing as error:
-            raise Unavailable(
-                "signer_unavailable",
-                f"KMS does not answer: {error}. Nothing was signed; repeat.",
-                retry_after_seconds=1,
-            ) from error
-
-    def _attempt(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-        from botocore import exceptions as failures  # noqa: PLC0415 - see holdfast.aws
-
-        kms = client("kms", region=self.region, endpoint_url=self.endpoint_url)
-        try:
-            answer: dict[str, Any] = getattr(kms, operation)(**request)
-        except failures.ClientError as error:
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            code = error.response.get("Error", {}).get("Code", "")
-            if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS or code in _PASSING:
-                raise _Passing(f"HTTP {status} {code}") from error
-            raise  # our rights, our key: nothing that passes by itself
-        except (failures.HTTPClientError, failures.ConnectionError, Garbled) as error:
-            raise _Passing(type(error).__name__) from error
-        return answer
