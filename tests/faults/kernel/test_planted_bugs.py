@@ -13,7 +13,10 @@ from holdfast.errors import ServiceError
 from holdfast.streams import ANY, Boundary, packing, rules
 from holdfast.streams.rules import Seen
 from tests.dynamo_tables import memory_stores, row_reader
-from tests.faults.kernel import test_event_store_faults as faults
+from tests.faults.kernel.event_store import acts
+from tests.faults.kernel.event_store import test_clocks_and_ages as clocks_and_ages
+from tests.faults.kernel.event_store import test_faults as faults
+from tests.faults.kernel.event_store import test_late_requests as late_requests
 from tests.promises import EventStorePromises
 
 PROMISES = EventStorePromises()
@@ -113,31 +116,31 @@ PLANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[..., Any], dic
     (
         own_commit_taken_for_anothers,
         faults.test_one_fault_at_any_attempt_is_survived,
-        {"act": faults.append_expected, "fault": "lost_reply", "at": 1},
+        {"act": acts.append_expected, "fault": "lost_reply", "at": 1},
     ),
     (conflict_read_as_refusal, faults.test_a_transaction_that_met_a_neighbour_is_not_stale, {"times": 1}),
     (
         unknown_told_as_unavailable,
         faults.test_an_outcome_that_stays_unknown_is_never_told_as_failed,
-        {"act": faults.append_expected},
+        {"act": acts.append_expected},
     ),
     (
         any_without_operation_row,
         PROMISES.test_asking_again_gives_the_first_answer_however_far_the_stream_has_gone,
         {"expected": ANY},
     ),
-    (companion_refusal_is_final, faults.test_a_request_that_arrives_late_is_never_told_as_refused, {}),
+    (companion_refusal_is_final, late_requests.test_a_request_that_arrives_late_is_never_told_as_refused, {}),
     (held_boundary_of_anybody, PROMISES.test_a_boundary_is_good_for_its_own_stream_and_tenant_only, {}),
     (streams_of_an_operation_unchecked, PROMISES.test_one_id_names_one_any_append_of_one_stream, {}),
     (
         held_boundary_without_age,
-        faults.test_a_boundary_grown_old_while_a_machine_slept_is_not_built_on,
+        clocks_and_ages.test_a_boundary_grown_old_while_a_machine_slept_is_not_built_on,
         {"sleep": "wall"},
     ),
-    (clock_unchecked, faults.test_a_clock_far_from_the_stores_may_not_append, {}),
+    (clock_unchecked, clocks_and_ages.test_a_clock_far_from_the_stores_may_not_append, {}),
     (
         clock_unchecked,
-        faults.test_a_clock_set_back_between_two_appends_may_not_append_while_the_store_knows_better,
+        clocks_and_ages.test_a_clock_set_back_between_two_appends_may_not_append_while_the_store_knows_better,
         {},
     ),
 ]
@@ -145,7 +148,7 @@ PLANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[..., Any], dic
 
 def run(test: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, parameters: dict[str, Any]) -> None:
     """Run a test as pytest would, on a store of its own."""
-    tenant, clock, database = faults.TENANT, ManualClock(), memory_stores()
+    tenant, clock, database = acts.TENANT, ManualClock(), memory_stores()
     stores = database.stores(clock)
     fixtures = {
         "tenant": tenant,
@@ -159,7 +162,7 @@ def run(test: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, parameters: d
     }
     wanted = inspect.signature(test).parameters
     if "calm" in wanted:
-        fixtures["calm"] = faults.begun(database, tenant)
+        fixtures["calm"] = acts.begun(database, tenant)
     test(**{name: fixtures[name] for name in wanted})
 
 
