@@ -15,7 +15,10 @@ from holdfast.dynamodb.writes import delete_action
 from holdfast.log.bodies import Lost
 from holdfast.objects import Damaged
 from tests.archive_lab import archive_lab
-from tests.faults.kernel import test_archive_faults as faults
+from tests.faults.kernel.archive import test_buckets as buckets
+from tests.faults.kernel.archive import test_crashes as crashes
+from tests.faults.kernel.archive import test_freed_keys as freed_keys
+from tests.faults.kernel.archive import test_neighbours as neighbours
 from tests.unit.kernel import test_archive as archiving
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -136,19 +139,19 @@ RED = (AssertionError, pytest.fail.Exception, Damaged, Hole, Lost)
 
 PLANTS: list[tuple[Plant, Callable[[], None]]] = [
     (deletes_the_newest, in_a_lab(archiving.test_the_newest_commit_stays_however_old_it_is)),
-    (deletes_whatever_stands_there, faults.a_commit_that_is_changed_while_it_is_archived_stays),
-    (deletes_the_youngest_first, faults.test_killed_before_or_after_any_call_nothing_is_lost_and_the_next_goes_on),
-    (does_not_read_back, lambda: faults.nothing_is_removed_for_a_bucket(faults.DAMAGES["cut short"])),
+    (deletes_whatever_stands_there, freed_keys.a_commit_that_is_changed_while_it_is_archived_stays),
+    (deletes_the_youngest_first, crashes.test_killed_before_or_after_any_call_nothing_is_lost_and_the_next_goes_on),
+    (does_not_read_back, lambda: buckets.nothing_is_removed_for_a_bucket(buckets.DAMAGES["cut short"])),
     (
         reads_back_and_believes,
         lambda: archiving.test_a_commit_that_is_not_what_the_log_says_is_told_of_and_its_partition_stays(
             archive_lab(), {"actor": "mallory"}
         ),
     ),
-    (puts_rows_last, faults.test_everything_can_be_read_at_any_moment),
-    (writes_no_range_down, faults.a_range_that_was_begun_stays_the_same_range),
-    (held_boundary_without_age, faults.a_writer_who_slept_does_not_write_to_a_freed_key),
-    (any_commit_is_the_end, faults.a_reader_who_stopped_early_does_not_write_to_a_freed_key),
+    (puts_rows_last, neighbours.test_everything_can_be_read_at_any_moment),
+    (writes_no_range_down, buckets.a_range_that_was_begun_stays_the_same_range),
+    (held_boundary_without_age, freed_keys.a_writer_who_slept_does_not_write_to_a_freed_key),
+    (any_commit_is_the_end, freed_keys.a_reader_who_stopped_early_does_not_write_to_a_freed_key),
     (
         a_shorter_stream_is_taken_for_whole,
         lambda: archiving.test_a_piece_that_is_lost_leaves_a_hole_and_not_a_shorter_stream(archive_lab(), 2),
