@@ -133,7 +133,7 @@ def test_streams_that_a_read_model_cannot_take_are_counted_each_minute_until_the
 
 
 def test_a_read_model_that_has_to_be_rebuilt_is_counted_and_one_to_be_made_is_not(audit, monkeypatch, measured):
-    newer = type("Newer", (domain.views.Streams,), {"version": 2})()
+    newer = type("Newer", (domain.views.Streams,), {"version": 3})()
     audit.append("orders/1", event(1))
     audit.settle()
     monkeypatch.setattr(domain, "VIEWS", (domain.EVENTS, newer, domain.ACTIVITY))

@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from functions.audit import adapters
+from functions.audit import adapters, domain
 from functions.audit.app import tail, workers
+from functions.audit.service.access import Access
 from holdfast.broadcast import Broadcast
 from holdfast.cloudevents import rendered
 from holdfast.dynamodb import Database
 from holdfast.dynamodb.transport import Answer, Unknown
-from holdfast.errors import Unavailable
+from holdfast.errors import Invalid, Unavailable
 from holdfast.log import partition_of
 from holdfast.switches import KNOWN_FOR
 from tests.audit_door import described
@@ -266,9 +267,12 @@ def test_what_is_asked_for_is_bounded_before_it_is_recorded(audit, monkeypatch):
 def test_a_read_that_no_event_holds_is_refused_for_good(audit):
     turn(audit, is_on=True)
 
-    status, problem, _ = audit.door.call("GET", "/v1/streams/{stream}/state", stream="x" * 300_000)
+    tenant, clock = audit.lab.tenant, audit.lab.clock
+    access = Access(adapters.event_stores().of(tenant, "ann"), adapters.switches(), tenant, clock)
 
-    assert (status, problem["code"], problem["retryable"]) == (413, "event_too_large", False)
+    with pytest.raises(Invalid, match="event_too_large"):
+        access.record(domain.Read(tenant, "ann", "token-1", "r-1", "state", {"stream": "x" * 300_000}))
+
     assert reads(audit) == []
 
 

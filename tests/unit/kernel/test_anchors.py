@@ -13,8 +13,8 @@ import pytest
 from botocore import exceptions as failures
 from moto import mock_aws
 
+from holdfast import kms as module
 from holdfast.anchors import Anchor, Anchors, Inconsistent, KmsSigner, MemorySigner, Signer, Statement, public_keys
-from holdfast.anchors import signing as module
 from holdfast.anchors.signing import MESSAGE_BYTES_MAX, is_signed, key_id_of
 from holdfast.anchors.statements import leaf_of, leaves_of, super_root_of, view_of
 from holdfast.aws import client

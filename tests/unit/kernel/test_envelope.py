@@ -10,7 +10,8 @@ from botocore import exceptions as failures
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from moto import mock_aws
 
-from holdfast import envelope, envelope_kms
+from holdfast import envelope
+from holdfast import kms as module
 from holdfast.aws import Garbled, client
 from holdfast.clock import ManualClock
 from holdfast.envelope import (
@@ -175,7 +176,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Calls]:
 
                 return call
 
-        monkeypatch.setattr(envelope_kms, "client", lambda *_, **__: Kms())
+        monkeypatch.setattr(module, "client", lambda *_, **__: Kms())
         return calls
 
     return script

@@ -57,7 +57,7 @@ def test_a_generation_is_not_carried_on_by_another_version_of_its_view(lab):
     assert told == [(Generation("per-stream", 1, lab.tenant), 1)] * PARTITIONS
     assert positions(lab) == before
     assert made_by(lab, 1) == {False}
-    assert lab.projector(views=NEXT).behind(lab.log().heads())
+    assert lab.projector(views=NEXT).survey(lab.log().heads()).behind
 
     work = Work(lab, random.Random(1), views=NEXT)
     assert work.start().version == 2
