@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from io import BufferedReader
+from operator import call, itemgetter
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -103,7 +105,6 @@ def verify(lines: Iterable[bytes], public_keys: bytes, state: State | None = Non
 # --- How everything is written, to the byte: JSON with these members in this order, and nothing in between.
 
 Kind = tuple[str, Callable[[str], Any] | None]  # a regular expression without groups; how to read it, if of use
-Read = Callable[[str], list[Any]]
 
 
 def _text(written: str) -> str:
@@ -112,17 +113,17 @@ def _text(written: str) -> str:
 
 def _list(pattern: str, read: Callable[[str], Any]) -> Kind:
     each = re.compile(pattern).findall
-    return rf"\[(?:{pattern}(?:,{pattern})*+)?\]", lambda written: [read(item) for item in each(written)]
+    return rf"\[(?:{pattern}(?:,{pattern})*+)?\]", lambda written: list(map(read, each(written)))
 
 
-def _record(**kinds: Kind) -> Read:
+def _record(**kinds: Kind) -> Callable[[str], list[Any]]:
     members = (f'"{name}":{"(" if read else "(?:"}{pattern})' for name, (pattern, read) in kinds.items())
     match = re.compile("{" + ",".join(members) + "}").fullmatch
     readers = [read for _, read in kinds.values() if read]
 
     def read_all(written: str) -> list[Any]:
         if found := match(written):
-            return [read(part) for read, part in zip(readers, found.groups(), strict=True)]
+            return list(map(call, readers, found.groups()))
         raise ValueError(f"it is not written as {', '.join(kinds)}")
 
     return read_all
@@ -133,15 +134,14 @@ _WHOLE: Kind = ("(?:0|[1-9][0-9]{0,15})", int)
 _PARTITION: Kind = (f"[0-{PARTITIONS - 1}]", int)
 _TEXT: Kind = (r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\bfnrt]|u00[01][0-9a-f])[^"\\\x00-\x1f]*+)*+"', _text)
 _SAID: Kind = (_TEXT[0], None)
-_HEX: Kind = ('"[0-9a-f]{64}"', _text)
-_PREV: Kind = ('"(?:[0-9a-f]{64})?"', _text)
+_HEX: Kind = ('"[0-9a-f]{64}"', itemgetter(slice(1, -1)))
+_PREV: Kind = ('"(?:[0-9a-f]{64})?"', _HEX[1])
 _BYTES = ('"[^"]*+"', lambda written: a2b_base64(written[1:-1], strict_mode=True))
 _HASH = ('"[^"]{43}="', _BYTES[1])
 _OBJECT: Final = r"\{[^{}]*+\}"
 # What is hashed and signed.
-read_header = _record(
-    actor=_SAID, commit_id=_SAID, events_root=_HEX, first=_WHOLE, n=_WHOLE, prev=_PREV, rt=_WHOLE, stream=_TEXT,
-    tenant=_TEXT, v=_ONE)  # fmt: skip
+read_header = _record(actor=_SAID, commit_id=_SAID, events_root=_HEX, first=_WHOLE, n=_WHOLE, prev=_PREV, rt=_WHOLE,
+                      stream=_TEXT, tenant=_TEXT, v=_ONE)  # fmt: skip
 read_leaf = _record(log_id=_TEXT, partition=_PARTITION, root=_HEX, size=_WHOLE, tenant=_TEXT, v=_ONE)
 read_statement = _record(leaves=_WHOLE, previous=_PREV, seq=_WHOLE, service=_TEXT, super_root=_HEX, time=_WHOLE, v=_ONE)
 # The lines of an export, behind their type; and what may follow.
@@ -282,7 +282,7 @@ class _Checks:
         if (lines, digest) != (self._lines, self._digest.hexdigest()):
             raise Broken("The export is not what was written: its digest is another.")
 
-    _LINES: ClassVar[Mapping[str, tuple[Read, Callable[..., None], frozenset[str]]]] = {
+    _LINES: ClassVar[Mapping[str, tuple[Callable[[str], list[Any]], Callable[..., None], frozenset[str]]]] = {
         "manifest": (_MANIFEST, _take_manifest, _BODY),
         "frontier": (_FRONTIER, _take_frontier, _BODY),
         "commit": (_COMMIT, _take_commit, _BODY),
@@ -374,7 +374,7 @@ def is_signed(keys: Keys, signature: bytes, message: bytes) -> bool:
 def read_lines(path: Path) -> Iterator[bytes]:
     """Read the lines of an export, gzip or plain; that a file is damaged is told by `verify`."""
     with path.open("rb") as raw:
-        file = gzip.GzipFile(fileobj=raw) if raw.peek(2).startswith(b"\x1f\x8b") else raw
+        file = BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 16) if raw.peek(2).startswith(b"\x1f\x8b") else raw
         yield from iter(lambda: file.readline(LINE_BYTES_MAX), b"")
 
 
