@@ -178,7 +178,8 @@ def test_every_route_asks_for_its_own_scope(burglar):
 
 
 def test_no_route_answers_without_a_token(burglar):
-    with httpx.Client(base_url=burglar.victim.stack.url("audit"), trust_env=False) as http:
+    url = burglar.victim.stack.url("audit")
+    with httpx.Client(base_url=url, timeout=ANSWER_SECONDS_MAX, trust_env=False) as http:
         for method, path, described in routes(burglar.victim):
             answer = burglar.tries(method, path, described, http)
             assert (answer.status_code, answer.json()["code"]) == (401, "token_missing"), (method, path)
