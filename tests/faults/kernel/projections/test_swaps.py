@@ -13,56 +13,58 @@ from holdfast.projections.rebuilds import Rebuild
 from holdfast.testing import Crash, Fuse, at_every_crash
 from tests.faults.kernel.projections.work import Work, indexed, positions, replaced
 from tests.faults.kernel.test_log_faults import RivalTransport
+from tests.log_lab import LogLab
+
+
+class Effects:
+    """What the effects of a view have been had of: each event once, if all is well."""
+
+    def __init__(self, lab: LogLab) -> None:
+        self.lab = lab
+        self.had: list[tuple[int, int]] = []
+        self.of = {"every": lambda event: self.had.append((event.partition, event.position))}
+
+    def project(self) -> None:
+        for partition in range(PARTITIONS):
+            self.lab.projector(effects=self.of).project(self.lab.tenant, partition)
 
 
 def test_a_rebuild_has_no_effects_and_those_missed_by_nobody(lab):
     """Effects of the log up to the swap were had by the generation before; those after it are had once."""
     indexed(lab, 3)
-    happened: list[tuple[int, int]] = []
-    effects = {"every": lambda event: happened.append((event.partition, event.position))}
-
-    def project() -> None:
-        for partition in range(PARTITIONS):
-            lab.projector(effects=effects).project(lab.tenant, partition)
-
-    project()
+    effects = Effects(lab)
+    effects.project()
     lab.indexer().index(lab.grow(random.Random(9), 4))  # not projected yet when the rebuild runs
-    before = len(happened)
-    work = Work(lab, random.Random(3), effects)
+    before = len(effects.had)
+    work = Work(lab, random.Random(3), effects.of)
     work.start(view="every")
     work.drain()
-    assert len(happened) == before
-    project()
+    assert len(effects.had) == before
+    effects.project()
     lab.indexer().index(lab.grow(random.Random(10), 4))
-    project()
+    effects.project()
 
     positions = sum(head.position for head in lab.log().heads())
-    assert len(happened) == len(set(happened)) == positions
+    assert len(effects.had) == len(set(effects.had)) == positions
 
 
 def test_effects_had_while_a_rebuild_was_ending_are_not_had_again(lab):
     indexed(lab, 3)
-    happened: list[tuple[int, int]] = []
-    effects = {"every": lambda event: happened.append((event.partition, event.position))}
-
-    def project() -> None:
-        for partition in range(PARTITIONS):
-            lab.projector(effects=effects).project(lab.tenant, partition)
-
-    project()
-    work = Work(lab, random.Random(3), effects)
+    effects = Effects(lab)
+    effects.project()
+    work = Work(lab, random.Random(3), effects.of)
     work.start(view="every")
     *most, last = work.messages
     for step in most:
         assert not work.rebuilds().step(*step)
     lab.indexer().index(lab.grow(random.Random(9), 6))
-    project()  # by the generation that is still the live one
+    effects.project()  # by the generation that is still the live one
     work.messages = [last]
     work.drain()
-    project()
+    effects.project()
 
     assert work.state() == "flipped"
-    assert len(happened) == len(set(happened)) == sum(head.position for head in lab.log().heads())
+    assert len(effects.had) == len(set(effects.had)) == sum(head.position for head in lab.log().heads())
 
 
 def test_a_rebuild_that_differs_waits_for_somebody_to_look(lab):

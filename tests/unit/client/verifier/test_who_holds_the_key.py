@@ -119,12 +119,21 @@ def test_an_anchor_that_is_not_later_than_the_one_before_is_refused(log):
     assert "order" in broken(log).reason
 
 
-@pytest.mark.parametrize("changes", [{"seq": 1}, {"previous": ""}, {"service": "payments"}, {"leaves": 1}, {"v": 2}])
-def test_a_statement_that_was_signed_wrongly_is_refused(log, changes):
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"seq": 1}, "comes out of order"),
+        ({"previous": ""}, "the history was forked"),
+        ({"service": "payments"}, "is another one: 3 of 'payments'"),
+        ({"leaves": 1}, "does not sign this head"),
+        ({"v": 2}, "it is not written as leaves"),
+    ],
+)
+def test_a_statement_that_was_signed_wrongly_is_refused(log, changes, reason):
     log.fill(1, first=FIRST + MORE)
     log.anchor(**changes)
 
-    broken(log)
+    assert reason in broken(log).reason
 
 
 def signed_anew(log: ExportedLog, partition: int, leaf: int, **members: Any) -> Broken:
