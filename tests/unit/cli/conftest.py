@@ -67,3 +67,15 @@ def command(capfd, monkeypatch):
         return code, out, err
 
     return run_command
+
+
+@pytest.fixture
+def told(whole, command):
+    """Two streams of three events, of which one is sealed for a subject."""
+    for stream, kind, data, *more in (
+        ("orders/1", "order.placed", '{"total": 7, "note": "gift"}', "--subject", "ann"),
+        ("orders/1", "order.paid", '{"paid": true, "note": null}'),
+        ("people/ann", "person.moved", '{"street": "Elm"}', "--shredkey", "ann"),
+    ):
+        assert command("audit", "append", stream, "--type", kind, "--data", data, *more)[0] == 0
+    return command

@@ -73,3 +73,10 @@ class WholeTrail:
         self.lab.settle()
         adapters.anchors().sign()
         self.lab.work()
+
+
+def a_moment(whole: WholeTrail) -> str:
+    """Tell the time, and let it go on."""
+    now = whole.lab.lab.clock.now().isoformat()
+    whole.lab.lab.clock.advance(timedelta(seconds=1))
+    return now
