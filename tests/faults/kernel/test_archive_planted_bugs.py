@@ -19,7 +19,8 @@ from tests.faults.kernel.archive import test_buckets as buckets
 from tests.faults.kernel.archive import test_crashes as crashes
 from tests.faults.kernel.archive import test_freed_keys as freed_keys
 from tests.faults.kernel.archive import test_neighbours as neighbours
-from tests.unit.kernel import test_archive as archiving
+from tests.unit.kernel.archive import test_archiving as archiving
+from tests.unit.kernel.archive import test_reading as reading
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -154,7 +155,7 @@ PLANTS: list[tuple[Plant, Callable[[], None]]] = [
     (any_commit_is_the_end, freed_keys.a_reader_who_stopped_early_does_not_write_to_a_freed_key),
     (
         a_shorter_stream_is_taken_for_whole,
-        lambda: archiving.test_a_piece_that_is_lost_leaves_a_hole_and_not_a_shorter_stream(archive_lab(), 2),
+        lambda: reading.test_a_piece_that_is_lost_leaves_a_hole_and_not_a_shorter_stream(archive_lab(), 2),
     ),
     (forgets_who_stayed, in_a_lab(archiving.test_what_stayed_as_the_newest_goes_when_its_stream_has_gone_on)),
     (believes_its_own_clock, in_a_lab(archiving.test_a_clock_that_is_not_the_stores_removes_nothing)),
