@@ -24,8 +24,10 @@ Limit = Annotated[int, msgspec.Meta(ge=1, le=PAGE_ITEMS_MAX)]
 Version = Annotated[int, msgspec.Meta(ge=0, le=domain.VERSION_MAX)]
 Generation = Annotated[int, msgspec.Meta(ge=1, le=domain.VERSION_MAX)]
 
-STORE_ERRORS = {429: ["store_throttled"], 503: ["store_unavailable"]}
-OPENING_ERRORS = {429: ["store_throttled"], 503: ["store_unavailable", "keys_unavailable", "not_recorded"]}
+STORE_UNAVAILABLE: Final = ("store_unavailable", "clock_skew")
+"""Of every call to the store: nobody answers, or it refuses a machine whose clock is wrong."""
+STORE_ERRORS = {429: ["store_throttled"], 503: [*STORE_UNAVAILABLE]}
+OPENING_ERRORS = {429: ["store_throttled"], 503: [*STORE_UNAVAILABLE, "keys_unavailable", "not_recorded"]}
 """Of reads that open what is sealed, and may be recorded."""
 
 WaitFor = Annotated[

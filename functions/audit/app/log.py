@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import msgspec
 
 from functions.audit import adapters, domain
-from functions.audit.app.door import STORE_ERRORS, Limit, Version, app, prover, stream_named
+from functions.audit.app.door import STORE_ERRORS, STORE_UNAVAILABLE, Limit, Version, app, prover, stream_named
 from functions.audit.app.recording import recorded
 from functions.audit.service import EventProof, Looking
 from functions.audit.service.looking import Behind
@@ -129,19 +129,19 @@ class MissingAnswer(msgspec.Struct, frozen=True):
 MISSING_ERRORS = {
     **STORE_ERRORS,
     400: ["invalid_cursor"],
-    503: ["store_unavailable", "cursor_key_unknown"],
+    503: [*STORE_UNAVAILABLE, "cursor_key_unknown"],
 }
 FOLLOWING: Final = ("audit:read", "audit:verify")
 """Whoever follows the tail reads here what was lost on the way."""
 
 LOG_ERRORS = {**STORE_ERRORS, 404: ["partition_not_found"]}
-PARTITION_ERRORS = {**LOG_ERRORS, 503: ["store_unavailable", "not_recorded"]}
-CONSISTENCY_ERRORS = {**LOG_ERRORS, 400: ["invalid_range"], 503: ["store_unavailable", "not_in_log_yet"]}
+PARTITION_ERRORS = {**LOG_ERRORS, 503: [*STORE_UNAVAILABLE, "not_recorded"]}
+CONSISTENCY_ERRORS = {**LOG_ERRORS, 400: ["invalid_range"], 503: [*STORE_UNAVAILABLE, "not_in_log_yet"]}
 INCLUSION_ERRORS = {
     **STORE_ERRORS,
     400: ["invalid_stream", "invalid_range"],
     404: ["partition_not_found", "stream_not_found", "version_not_found"],
-    503: ["store_unavailable", "not_in_log_yet", "not_recorded"],
+    503: [*STORE_UNAVAILABLE, "not_in_log_yet", "not_recorded"],
 }
 
 

@@ -4,7 +4,7 @@ import msgspec
 
 from functions.audit import adapters
 from functions.audit.app.announcing import EFFECTS
-from functions.audit.app.door import STORE_ERRORS, app, stream_named
+from functions.audit.app.door import STORE_ERRORS, STORE_UNAVAILABLE, app, stream_named
 from functions.audit.service import Redriving
 from holdfast.http import Caller
 from holdfast.projections.batches import Parked
@@ -49,7 +49,7 @@ REDRIVE_ERRORS = {
     400: ["invalid_stream"],
     404: ["view_not_found", "not_parked"],
     409: ["view_outdated"],
-    503: ["store_unavailable", "outcome_unknown", "unfinished", "bus_unavailable"],
+    503: [*STORE_UNAVAILABLE, "outcome_unknown", "unfinished", "bus_unavailable"],
 }
 
 

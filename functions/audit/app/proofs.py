@@ -6,7 +6,7 @@ import msgspec
 
 from functions.audit import adapters
 from functions.audit.app.announcing import tell_of_damage
-from functions.audit.app.door import STORE_ERRORS, app
+from functions.audit.app.door import STORE_ERRORS, STORE_UNAVAILABLE, app
 from functions.audit.app.log import partition_named
 from functions.audit.app.recording import recorded
 from functions.audit.service import Exports
@@ -15,13 +15,13 @@ from holdfast.errors import NotFound
 from holdfast.http import Caller
 from holdfast.http.faults import WHOLE_NUMBER
 
-SIGNER_ERRORS = {**STORE_ERRORS, 503: ["signer_unavailable", "store_unavailable"]}
+SIGNER_ERRORS = {**STORE_ERRORS, 503: ["signer_unavailable", *STORE_UNAVAILABLE]}
 ANCHOR_ERRORS = {**STORE_ERRORS, 404: ["anchor_not_found"]}
 EXPORT_ERRORS = {
     **STORE_ERRORS,
     400: ["invalid_cursor", "invalid_range"],
     404: ["partition_not_found"],
-    503: ["store_unavailable", "not_in_log_yet", "cursor_key_unknown", "not_recorded"],
+    503: [*STORE_UNAVAILABLE, "not_in_log_yet", "cursor_key_unknown", "not_recorded"],
 }
 
 

@@ -7,6 +7,7 @@ import msgspec
 from functions.audit import domain
 from functions.audit.app.door import (
     STORE_ERRORS,
+    STORE_UNAVAILABLE,
     Generation,
     Limit,
     WaitFor,
@@ -135,7 +136,7 @@ VIEW_ERRORS = {
     **STORE_ERRORS,
     400: ["invalid_cursor", "invalid_wait_for", "invalid_stream"],
     404: ["generation_not_found"],
-    503: ["store_unavailable", "view_behind", "cursor_key_unknown", "not_recorded"],
+    503: [*STORE_UNAVAILABLE, "view_behind", "cursor_key_unknown", "not_recorded"],
 }
 SEARCH_ERRORS = {
     **VIEW_ERRORS,

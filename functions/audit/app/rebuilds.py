@@ -7,7 +7,7 @@ import msgspec
 
 from functions.audit import adapters
 from functions.audit.app.announcing import announce_if_possible, rebuild_finished
-from functions.audit.app.door import STORE_ERRORS, app, moment
+from functions.audit.app.door import STORE_ERRORS, STORE_UNAVAILABLE, app, moment
 from functions.audit.service import Progress, Rebuilding
 from holdfast.clock import to_text
 from holdfast.errors import NotFound
@@ -89,7 +89,7 @@ class RebuildAnswer(msgspec.Struct, frozen=True):
 
 
 REBUILD_ERRORS = {**STORE_ERRORS, 404: ["rebuild_not_found"]}
-CHANGE_ERRORS = {503: ["store_unavailable", "contended", "outcome_unknown"]}
+CHANGE_ERRORS = {503: [*STORE_UNAVAILABLE, "contended", "outcome_unknown"]}
 START_ERRORS = {
     **STORE_ERRORS,
     400: ["invalid_time"],

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from functions.audit import adapters, domain
-from functions.audit.app.door import STORE_ERRORS, app
+from functions.audit.app.door import STORE_ERRORS, STORE_UNAVAILABLE, app
 from functions.audit.service import Access, OnShow
 from holdfast.clock import to_text
 from holdfast.http import Caller
@@ -37,7 +37,7 @@ class SettingsAnswer(msgspec.Struct, frozen=True):
 
 CHANGE_ERRORS = {
     **STORE_ERRORS,
-    503: ["store_unavailable", "contended", "outcome_unknown", "clock_skew", "boundary_expired"],
+    503: [*STORE_UNAVAILABLE, "contended", "outcome_unknown", "boundary_expired"],
 }
 
 

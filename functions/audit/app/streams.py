@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from functions.audit import domain
-from functions.audit.app.door import OPENING_ERRORS, Limit, Version, app, moment, stream_named, trail
+from functions.audit.app.door import OPENING_ERRORS, STORE_UNAVAILABLE, Limit, Version, app, moment, stream_named, trail
 from functions.audit.app.recording import recorded, shows_winner
 from holdfast.clock import to_text
 from holdfast.cloudevents import BATCH_TYPE
@@ -138,9 +138,8 @@ APPEND_ERRORS = {
     429: ["store_throttled"],
     503: [
         "contended",
-        "clock_skew",
         "boundary_expired",
-        "store_unavailable",
+        *STORE_UNAVAILABLE,
         "keys_unavailable",
         "outcome_unknown",
         "not_recorded",

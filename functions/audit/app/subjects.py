@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from functions.audit import adapters, domain
-from functions.audit.app.door import STORE_ERRORS, app, moment
+from functions.audit.app.door import STORE_ERRORS, STORE_UNAVAILABLE, app, moment
 from functions.audit.service import Done, Subjects
 from holdfast.clock import to_text
 from holdfast.http import IDEMPOTENCY_REPLAYED, Answer, Caller, IdempotencyKey
@@ -55,7 +55,7 @@ SUBJECT_ERRORS = {
     400: ["invalid_subject", "invalid_reason"],
     404: ["subject_not_found"],
     422: ["idempotency_mismatch"],
-    503: ["store_unavailable", "outcome_unknown", "contended", "clock_skew", "boundary_expired"],
+    503: [*STORE_UNAVAILABLE, "outcome_unknown", "contended", "boundary_expired"],
 }
 HOLD_ERRORS = {
     **SUBJECT_ERRORS,

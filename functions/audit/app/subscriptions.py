@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from functions.audit import adapters
-from functions.audit.app.door import STORE_ERRORS, app, stream_named
+from functions.audit.app.door import STORE_ERRORS, STORE_UNAVAILABLE, app, stream_named
 from functions.audit.app.recording import recorded
 from holdfast.clock import to_text
 from holdfast.cloudevents import TEXT_BYTES_MAX
@@ -115,7 +115,7 @@ class FreedAnswer(msgspec.Struct, frozen=True):
 
 
 FOUND_ERRORS = {**STORE_ERRORS, 400: ["invalid_subscription"], 404: ["subscription_not_found"]}
-CHANGE_ERRORS = {503: ["store_unavailable", "contended", "outcome_unknown"]}
+CHANGE_ERRORS = {503: [*STORE_UNAVAILABLE, "contended", "outcome_unknown"]}
 PUT_ERRORS = {
     **STORE_ERRORS,
     503: [*CHANGE_ERRORS[503], "not_recorded"],

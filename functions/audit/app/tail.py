@@ -7,7 +7,7 @@ import msgspec
 
 from functions.audit import adapters
 from functions.audit.app.announcing import on_bug
-from functions.audit.app.door import STORE_ERRORS, app
+from functions.audit.app.door import STORE_ERRORS, STORE_UNAVAILABLE, app
 from functions.audit.app.recording import record
 from holdfast.auth import Principal
 from holdfast.broadcast import TICKET_SECONDS, Connection
@@ -22,7 +22,7 @@ class TicketAnswer(msgspec.Struct, frozen=True):
     """Seconds, or until the token expires if that is sooner. It opens one connection."""
 
 
-TICKET_ERRORS = {**STORE_ERRORS, 503: ["store_unavailable", "outcome_unknown"]}
+TICKET_ERRORS = {**STORE_ERRORS, 503: [*STORE_UNAVAILABLE, "outcome_unknown"]}
 
 
 @app.post("/v1/tickets", scope="audit:read", status=201, raises=TICKET_ERRORS)
