@@ -200,6 +200,11 @@ class _Opened(msgspec.Struct):
     data: Any = msgspec.UNSET
 
 
+class _When(msgspec.Struct):
+    time: datetime | None = None
+
+
+_WHEN: Final = msgspec.json.Decoder(_When)
 _DECODER: Final = msgspec.json.Decoder(FoldEvent)
 _OPENED: Final = msgspec.json.Decoder(_Opened)
 
@@ -231,10 +236,10 @@ def fold(
         for version, stored in enumerate(commit.events, start=commit.first_version):
             if within.version is not None and version > within.version:
                 break
-            event = _DECODER.decode(stored)
-            if within.at is not None and (event.time or commit.recorded_at) > within.at:
+            # Most of what is read for a state at a time happened after it, and of that only the time is wanted.
+            if within.at is not None and (_WHEN.decode(stored).time or commit.recorded_at) > within.at:
                 continue
-            newest = version
+            event, newest = _DECODER.decode(stored), version
             if event.is_sealed:
                 content = opened(commit, stored) if opened else None
                 if content is None:
