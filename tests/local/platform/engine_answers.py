@@ -4,6 +4,7 @@ Ask the engine's module of DynamoDB the same twice, before and after it is hurri
 Rows are put, changed and taken away while they are asked for, as they would be of a partition that keeps its order.
 """
 
+import gc
 import importlib
 import itertools
 import json
@@ -125,6 +126,7 @@ json.dump(
         "pages_that_go_on": sum("LastEvaluatedKey" in page for page in pages),
         "refused": sum(status == 400 for kind in KINDS for status, _ in before[kind]),
         "walked": next(walks),
+        "left_to_stay": gc.collect() >= 0 and gc.get_freeze_count(),
         "read": dynamodb._tokenize.cache_info().misses,
     },
     sys.stdout,

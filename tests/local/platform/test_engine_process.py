@@ -24,4 +24,5 @@ def test_no_shortcut_changes_an_answer(stack: LocalStack):
     assert told["pages_that_go_on"] > 200
     assert told["refused"] > 1000
     assert told["walked"] > 300
+    assert told["left_to_stay"] > 1000
     assert 0 < told["read"] <= CONDITIONS
