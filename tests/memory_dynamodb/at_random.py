@@ -5,6 +5,7 @@ They keep to what the embedded engine does as AWS does it; where it does not, a 
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -47,6 +48,7 @@ VALUES = st.one_of(
     LISTS,
     MAPS,
 )
+SOURCES = ("value", "value", "sum", "default", "count", "append", "other")
 FIXED = st.fixed_dictionaries({}, optional={"text": TEXTS, "list": LISTS, "map": MAPS, "count": st.just({"N": "7"})})
 """Attributes that are of one kind wherever they are."""
 
@@ -113,16 +115,18 @@ class Text:
             section = self.draw(st.sampled_from(["SET", "SET", "ADD", "REMOVE"])) if "." not in target else "SET"
             match "SET" if "[" in target else section:
                 case "SET":
-                    clauses["SET"].append(f"{target} = {self.source()}")
+                    kinds = ["sum", "count"] if target == "#count" else SOURCES
+                    clauses["SET"].append(f"{target} = {self.source(kinds)}")
                 case "ADD":
-                    number_or_set = st.one_of(SETS, st.sampled_from([{"N": "1"}, {"N": "-2.5"}]))
-                    clauses["ADD"].append(f"{target} {self.value(number_or_set)}")
+                    added = st.sampled_from([{"N": "1"}, {"N": "-2.5"}])
+                    added = added if target == "#count" else st.one_of(SETS, added)
+                    clauses["ADD"].append(f"{target} {self.value(added)}")
                 case _:
                     clauses["REMOVE"].append(target)
         return " ".join(f"{section} {', '.join(parts)}" for section, parts in clauses.items() if parts)
 
-    def source(self) -> str:
-        match self.draw(st.sampled_from(["value", "value", "sum", "default", "count", "append", "other"])):
+    def source(self, kinds: Sequence[str]) -> str:
+        match self.draw(st.sampled_from(kinds)):
             case "sum":
                 number = self.value(st.sampled_from([{"N": "1"}, {"N": "-2.5"}, {"N": "9" * 26}]))
                 return f"{self.fixed('#count')} {self.draw(st.sampled_from('+-'))} {number}"
