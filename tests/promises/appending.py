@@ -1,6 +1,6 @@
 """What is appended, and read back: in order, to the byte, chained, and only at the end of a stream."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -42,6 +42,24 @@ class Appending:
             store.append("orders/1", first - 1, [event(first), event(first + 1)], commit_id=f"c{first}")
 
         assert [commit.first_version for commit in store.read("orders/1", until=3)] == [1, 3]
+
+    def test_reading_by_a_time_leaves_out_the_commits_of_which_all_happened_later(self, store):
+        days = {1: (1, 5), 3: (9, 8), 5: (2, 9), 7: (8, 8)}
+        for first, times in days.items():
+            events = [event(first + n, time=f"2020-01-{day:02}T00:00:00Z") for n, day in enumerate(times)]
+            store.append("orders/1", first - 1, events, commit_id=f"c{first}")
+        undated = store.append("orders/1", 8, [event(9)], commit_id="c9")
+
+        def read(at: datetime, after: int = 0, until: int | None = None) -> list[int]:
+            return [commit.first_version for commit in store.read("orders/1", after, until=until, at=at)]
+
+        assert read(datetime(2019, 12, 31, tzinfo=UTC)) == []
+        assert read(datetime(2020, 1, 1, tzinfo=UTC)) == [1]
+        assert read(datetime(2020, 1, 7, tzinfo=UTC)) == [1, 5]
+        assert read(datetime(2020, 1, 7, tzinfo=UTC), 2) == [5]
+        assert read(datetime(2020, 1, 8, tzinfo=UTC), until=4) == [1, 3]
+        assert read(undated.recorded_at - MICROSECOND) == [1, 3, 5, 7]
+        assert read(undated.recorded_at) == [1, 3, 5, 7, 9]
 
     def test_reading_back_yields_the_newest_first(self, store):
         for version in range(1, 4):

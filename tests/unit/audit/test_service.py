@@ -37,8 +37,10 @@ class Overtaken:
         self._store.append(stream, newest.version, [event(following)], commit_id=f"c{following}")
         return newest
 
-    def read(self, stream: str, after: int = 0, *, until: int | None = None) -> Iterator[Commit[bytes]]:
-        return self._store.read(stream, after, until=until)
+    def read(
+        self, stream: str, after: int = 0, *, until: int | None = None, at: datetime | None = None
+    ) -> Iterator[Commit[bytes]]:
+        return self._store.read(stream, after, until=until, at=at)
 
     def read_back(self, stream: str, before: int | None = None) -> Iterator[Commit[bytes]]:
         return self._store.read_back(stream, before)

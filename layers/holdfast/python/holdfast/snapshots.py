@@ -130,13 +130,17 @@ class Snapshots:
         version = last_version if within.version is None else min(within.version, last_version)
         counted = msgspec.structs.replace(within, version=version)
         if version < EVENTS_MIN:
-            commits = self.store.read(stream, until=version)
+            commits = self.store.read(stream, until=version, at=within.at)
             return Found(self._fold(commits, reducer, counted, NOTHING), last_version)
         bounds = Bounds(version, _micros(within.at), _micros(within.known_at))
         history = self._history(stream)
         covered = history.covered(bounds)
         start = self._before(stream, reducer, covered.version) if covered else NOTHING
-        commits = self._commits(stream, history, start.version, bounds)
+        commits = (
+            commit
+            for run in history.runs(start.version, bounds)
+            for commit in self.store.read(stream, run.first - 1, until=run.last, at=within.at)
+        )
         return Found(self._fold(commits, reducer, counted, start), last_version)
 
     def _last_version(self, stream: str) -> int:
@@ -145,10 +149,6 @@ class Snapshots:
 
     def _fold(self, commits: Iterable[Commit[bytes]], reducer: Reducer, within: Within, start: Snapshot) -> Folded:
         return fold(commits, reducer, within, start=start.folded, opened=self.sealer.opened)
-
-    def _commits(self, stream: str, history: History, after: int, bounds: Bounds) -> Iterator[Commit[bytes]]:
-        for run in history.runs(after, bounds):
-            yield from self.store.read(stream, run.first - 1, until=run.last)
 
     def _before(self, stream: str, reducer: Reducer, version: int) -> Snapshot:
         """Find the newest snapshot up to *version*."""

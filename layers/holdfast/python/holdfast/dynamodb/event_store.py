@@ -8,6 +8,7 @@ streams or bring companions are one transaction.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
 from holdfast.clock import Instant, from_micros, to_micros
@@ -293,8 +294,10 @@ class DynamoEventStore(Generic[E]):
         row = self._operation(commit_id)
         return _answers_in(row, commit_id) if row else ()
 
-    def read(self, stream: str, after: int = 0, *, until: int | None = None) -> Iterator[Commit[E]]:
-        return self._reader.read(stream, after, until)
+    def read(
+        self, stream: str, after: int = 0, *, until: int | None = None, at: datetime | None = None
+    ) -> Iterator[Commit[E]]:
+        return self._reader.read(stream, after, until, at)
 
     def read_back(self, stream: str, before: int | None = None) -> Iterator[Commit[E]]:
         return self._reader.read_back(stream, before)

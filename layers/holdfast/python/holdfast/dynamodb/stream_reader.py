@@ -6,10 +6,11 @@ not follow each other, the archive is asked for what lies between; it has it fro
 """
 
 from collections.abc import Callable, Generator, Iterator
+from datetime import datetime
 from itertools import chain
 from typing import Final, Generic, Protocol, TypeVar
 
-from holdfast.clock import EPOCH, Clock, Instant, from_micros
+from holdfast.clock import EPOCH, Clock, Instant, from_micros, to_micros
 from holdfast.dynamodb.reads import Row, get, query
 from holdfast.dynamodb.tables import stream_key
 from holdfast.dynamodb.writes import Database
@@ -64,14 +65,14 @@ class StreamReader(Generic[E]):
         self._decode = decode
         self._archive = archive
 
-    def read(self, stream: str, after: int, until: int | None) -> Iterator[Commit[E]]:
-        asked_at = instant(self._database.clock)
+    def read(self, stream: str, after: int, until: int | None, at: datetime | None = None) -> Iterator[Commit[E]]:
+        asked_at, latest = instant(self._database.clock), None if at is None else to_micros(at)
         held: Row | None = None
         for row in self._rows(stream, after, until):
-            if held:
+            if held and (latest is None or held["tlo"] <= latest):
                 yield self._commit(stream, held, SUPERSEDED)
             held = row
-        if held:
+        if held and (latest is None or held["tlo"] <= latest):
             is_end = until is None or _version(held) < until
             yield self._commit(stream, held, asked_at if is_end else SUPERSEDED)
 

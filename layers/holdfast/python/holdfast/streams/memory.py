@@ -4,6 +4,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from holdfast.clock import Clock, Instant, SystemClock
@@ -120,9 +121,11 @@ class MemoryEventStore(Generic[E]):
             places = self._shelf.operations.get((self._tenant, commit_id), ())
             return tuple(answer_again(self._shelf.streams[self._tenant, stream][first]) for stream, first in places)
 
-    def read(self, stream: str, after: int = 0, *, until: int | None = None) -> Iterator[Commit[E]]:
+    def read(
+        self, stream: str, after: int = 0, *, until: int | None = None, at: datetime | None = None
+    ) -> Iterator[Commit[E]]:
         for commit in self._commits(stream):
-            if commit.version > after and (until is None or commit.first_version <= until):
+            if commit.version > after and (until is None or commit.first_version <= until) and self._is_of(commit, at):
                 yield commit
 
     def read_back(self, stream: str, before: int | None = None) -> Iterator[Commit[E]]:
@@ -137,6 +140,11 @@ class MemoryEventStore(Generic[E]):
     def _commits(self, stream: str) -> list[Commit[E]]:
         with self._shelf.lock:
             return list(self._shelf.streams.get((self._tenant, check_stream(stream)), {}).values())
+
+    def _is_of(self, commit: Commit[E], at: datetime | None) -> bool:
+        """Tell whether an event happened by *at*."""
+        times = (self._codec.time_of(event) or commit.recorded_at for event in commit.events)
+        return at is None or min(times) <= at
 
     def _see(self, wish: Append[E]) -> Seen:
         if isinstance(wish.expected, Boundary) and is_fresh(wish.expected, self._clock):

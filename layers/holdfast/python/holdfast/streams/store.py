@@ -1,6 +1,7 @@
 """The port: what every event store promises. Memory, moto and DynamoDB pass one set of tests."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 from holdfast.streams.companions import Companion
@@ -54,11 +55,14 @@ class EventStore(Protocol[E]):
         version is not recalled but repeated.
         """
 
-    def read(self, stream: str, after: int = 0, *, until: int | None = None) -> Iterator[Commit[E]]:
+    def read(
+        self, stream: str, after: int = 0, *, until: int | None = None, at: datetime | None = None
+    ) -> Iterator[Commit[E]]:
         """
         Yield the commits that hold versions *after* + 1 to *until*, in order.
 
-        The first may begin at or before *after*, and the last may end beyond *until*: commits come whole.
+        The first may begin at or before *after*, and the last may end beyond *until*: commits come whole. With *at*,
+        those of which every event says that it happened later are left out; a time left out is the recorded time.
         A stream that does not exist yields nothing.
         """
 
