@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-BENCHES = ("cold_start", "strict_json", "audit_thin_path", "audit_verify", "audit")
+BENCHES = ("cold_start", "strict_json", "audit_verify", "audit")
 RESULTS = Path(__file__).parent / "results"
 
 

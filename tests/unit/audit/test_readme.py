@@ -1,5 +1,6 @@
 """The service's README lists what is public; these keep the lists true."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ import typer.main
 from functions.audit.app import app
 from holdfast_cli.main import app as command_line
 from stacks import fragments
+from tests.bench.audit import table
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "functions/audit/README.md").read_text()
@@ -37,6 +39,9 @@ for name, module in sys.modules.items():
     if name.startswith(("functions.audit", "holdfast.")):
         print(module.__file__)
 """
+
+
+MEASURED = ROOT / "tests/bench/results/audit.json"
 
 
 def codes_in_readme() -> set[str]:
@@ -100,3 +105,13 @@ def test_the_metrics_and_the_published_events_are_those_of_the_code_and_each_met
 
     assert set(re.findall(r"`(\w+)`", listed)) == counted == {alarm["MetricName"] for alarm in alarms}
     assert set(re.findall(r"`holdfast\.audit\.([\w.]+)\.v1`", README)) == published
+
+
+def test_the_figures_are_those_of_the_run_that_is_kept():
+    result = json.loads(MEASURED.read_text())
+    shown = [line for line in README.partition("## Figures")[2].splitlines() if line.startswith("|")]
+
+    rows = list(table.rows(result))
+
+    assert shown[: len(rows)] == rows
+    assert f"commit {result['measured_on']['commit']}" in README
