@@ -3,7 +3,7 @@ The engine's process: MiniStack, with three shortcuts that change no answer. It 
 
 MiniStack reads an expression anew for each row that it asks, though what is read depends on the text alone. And it
 answers a query by sorting all rows of the partition and asking each whether the key condition holds, so that any page
-of a stream of 40,000 commits takes seconds. A large partition keeps its order here, as DynamoDB's do; and where a key
+of a long stream costs as much as all of it. A large partition keeps its order here, as DynamoDB's do; and where a key
 condition is written as our kernel writes it, only the rows of the page that is asked for are looked at.
 
 And Python's collector of cycles goes through all rows each time that it collects everything, which stops the engine for
@@ -26,7 +26,7 @@ EXPRESSIONS_MAX: Final = 4_096
 READ_FROM_TEXT_ALONE: Final = ("_tokenize", "_condition_syntax_error")
 OLDEST_GENERATION: Final = 2
 LARGE_ROWS: Final = 100
-"""From so many rows on a partition keeps its order; below, sorting them costs less than a page."""
+"""From so many rows on a partition keeps its order."""
 
 _CONDITION: Final = re.compile(
     r"(?P<pk>\w+) = (?P<key>:\w+)"

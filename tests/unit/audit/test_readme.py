@@ -107,6 +107,14 @@ def test_the_metrics_and_the_published_events_are_those_of_the_code_and_each_met
     assert set(re.findall(r"`holdfast\.audit\.([\w.]+)\.v1`", README)) == published
 
 
+def test_whoever_may_find_no_store_may_find_a_clock_that_is_wrong():
+    described = [str(operation) for methods in app.openapi()["paths"].values() for operation in methods.values()]
+    asking = [operation for operation in described if "'store_unavailable'" in operation]
+
+    assert len(asking) > 30
+    assert all("'clock_skew'" in operation for operation in asking)
+
+
 def test_the_figures_are_those_of_the_run_that_is_kept():
     result = json.loads(MEASURED.read_text())
     shown = [line for line in README.partition("## Figures")[2].splitlines() if line.startswith("|")]

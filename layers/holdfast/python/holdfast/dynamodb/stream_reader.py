@@ -5,6 +5,7 @@ The table holds the end of every stream, and the archive what came before. Where
 not follow each other, the archive is asked for what lies between; it has it from before the moment the table lost it.
 """
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
 from itertools import chain
@@ -66,13 +67,13 @@ class StreamReader(Generic[E]):
         self._archive = archive
 
     def read(self, stream: str, after: int, until: int | None, at: datetime | None = None) -> Iterator[Commit[E]]:
-        asked_at, latest = instant(self._database.clock), None if at is None else to_micros(at)
+        asked_at, latest = instant(self._database.clock), math.inf if at is None else to_micros(at)
         held: Row | None = None
         for row in self._rows(stream, after, until):
-            if held and (latest is None or held["tlo"] <= latest):
+            if held and held["tlo"] <= latest:
                 yield self._commit(stream, held, SUPERSEDED)
             held = row
-        if held and (latest is None or held["tlo"] <= latest):
+        if held and held["tlo"] <= latest:
             is_end = until is None or _version(held) < until
             yield self._commit(stream, held, asked_at if is_end else SUPERSEDED)
 
